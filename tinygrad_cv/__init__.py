@@ -1,0 +1,87 @@
+"""tinygrad_cv: a graph-based autograd engine for computer vision (no part of tinygrad).
+
+    import tinygrad_cv as tg
+
+Importing it imports NumPy and itself: Numba, graphviz, matplotlib and Hypothesis wait until something needs them. Operators
+(`tg.conv2d`, `tg.exp`, ...) are those of the registry, built-in or from plugin packages.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import autograd, dtypes
+from ._version import __version__
+from .autograd import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from .creation import *  # noqa: F403
+from .creation import __all__ as _creators
+from .device import Device
+from .device import as_device as device
+from .dtypes import (
+    bool_,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    set_default_dtype,
+    uint8,
+)
+from .random import Generator, get_rng_state, initial_seed, manual_seed, set_rng_state
+from .registry import find as _find
+from ._tensor import Tensor
+
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64
+bool = bool_
+
+from . import ops  # noqa: E402  (registers the built-in operators)
+
+_LAZY_MODULES = (
+    "cli", "data", "domain", "extend", "graph", "kernels", "linalg", "models", "nn", "optim", "random", "testing", "train", "viz",
+)  # fmt: skip
+_LAZY_NAMES: dict[str, str] = {}
+
+if TYPE_CHECKING:
+    from . import data, extend, graph, kernels, linalg, models, nn, optim, testing, train, viz
+    from ._ops_stub import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _LAZY_NAMES:
+        value = getattr(importlib.import_module(_LAZY_NAMES[name], __name__), name)
+        globals()[name] = value
+        return value
+    operator = _find(name)
+    if operator is not None:
+        return operator.function
+    if name.endswith("_") and (operator := _find(name[:-1])) is not None and operator.has_inplace:
+        return operator.inplace
+    raise AttributeError(f"module 'tinygrad_cv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    from .registry import operators
+
+    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES, *(o.name for o in operators() if "." not in o.name)})
+
+
+__all__ = [
+    "Device", "Generator", "Tensor", "__version__", "autograd", "device", "dtypes", "enable_grad", "get_default_dtype",
+    "get_rng_state", "inference_mode", "initial_seed", "is_grad_enabled", "is_inference_mode_enabled", "manual_seed", "no_grad",
+    "ops", "promote_types", "set_default_dtype", "set_grad_enabled", "set_rng_state", *_creators,
+]  # fmt: skip

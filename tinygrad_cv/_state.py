@@ -1,0 +1,21 @@
+"""The per-thread switches that every operator call looks at, in one object so that a call reads them once."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+
+class State(threading.local):
+    """Defaults are class attributes: every new thread starts from them."""
+
+    grad_enabled: bool = True
+    inference: bool = False
+    anomaly: bool = False
+    capture: Any = None  # a graph.Capture while one is recording
+    scope: str = ""  # dotted name of the module or composite operator being run
+    quiet: bool = False  # floating-point warnings are already silenced by an outer frame
+
+
+state = State()
+deterministic = False

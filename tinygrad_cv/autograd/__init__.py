@@ -1,0 +1,154 @@
+"""Reverse-mode automatic differentiation: `backward`, `grad`, the recording switches, and what is built on them.
+
+node.py: what an operator call leaves behind. engine.py: the backward pass. modes.py: no_grad and its kin. function.py: custom
+forward/backward in user code. functional.py: vjp, jvp, jacobian, hessian. checkpoint.py: recompute instead of save.
+gradcheck.py: numerical checks. May import `tensor`, `dispatch` and `registry`; never `nn` or anything built on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .modes import (
+    detect_anomaly,
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+    from . import functional
+    from .checkpoint import checkpoint
+    from .function import Function
+    from .gradcheck import GradcheckError, gradcheck, gradgradcheck
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
+def _upstreams(outputs: list[Tensor], grads: Any, name: str) -> list[Tensor]:
+    """The upstream gradients, given or 1 for outputs of one element, checked against the outputs."""
+    from .._tensor import Tensor
+
+    given = [None] * len(outputs) if grads is None else _as_list(grads)
+    if len(given) != len(outputs):
+        raise ValueError(f"{name}: got {len(given)} upstream gradients for {len(outputs)} outputs")
+    result = []
+    for output, g in zip(outputs, given, strict=True):
+        if not isinstance(output, Tensor):
+            raise TypeError(f"{name}: expected Tensors, got {type(output).__name__}")
+        if not output.requires_grad:
+            raise RuntimeError(
+                f"{name}: this tensor (shape {output.shape}) does not require grad and has no history; set requires_grad=True on "
+                "an input, and check that the computation was not under no_grad or detached"
+            )
+        if g is None:
+            if output.numel() != 1:
+                raise RuntimeError(
+                    f"{name}: gradient can be left out only for a tensor of one element, this one has shape {output.shape}; "
+                    "reduce it (.sum(), .mean()) or pass `gradient` of that shape"
+                )
+            from ..creation import ones_like
+
+            g = ones_like(output)
+        elif not isinstance(g, Tensor):
+            from ..creation import tensor
+
+            g = tensor(g, dtype=output.dtype)
+        if g.shape != output.shape:
+            raise ValueError(f"{name}: the upstream gradient has shape {g.shape}, expected {output.shape}")
+        result.append(g if g.dtype == output.dtype else g.to(output.dtype))
+    return result
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Accumulates the gradients of `tensors` into `.grad` of the leaves (or of `inputs` only).
+
+    Nothing is written if anything raises. See `Tensor.backward`.
+    """
+    from . import engine
+
+    outputs = _as_list(tensors)
+    upstreams = _upstreams(outputs, grad_tensors, "backward")
+    retain = create_graph if retain_graph is None else retain_graph
+    if inputs is None:
+        results = engine.run(outputs, upstreams, retain_graph=retain, create_graph=create_graph)
+    else:
+        targets = _as_list(inputs)
+        found: Any = engine.run(outputs, upstreams, targets=targets, retain_graph=retain, create_graph=create_graph)
+        results = [(t, found[engine.target_key(t)]) for t in targets if engine.target_key(t) in found]
+    for leaf, gradient in results:
+        leaf.grad = gradient if leaf.grad is None else _added(leaf.grad, gradient, create_graph)
+
+
+def _added(known: Tensor, gradient: Tensor, create_graph: bool) -> Tensor:
+    with set_grad_enabled(create_graph):
+        total: Tensor = known + gradient  # type: ignore[operator]
+    return total
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of sum(outputs * grad_outputs) with respect to `inputs`, returned and not accumulated.
+
+    create_graph: the result can be differentiated again. allow_unused: None, instead of RuntimeError, for an input that the
+    outputs do not depend on.
+    """
+    from . import engine
+
+    outs, ins = _as_list(outputs), _as_list(inputs)
+    upstreams = _upstreams(outs, grad_outputs, "grad")
+    for i, t in enumerate(ins):
+        if not t.requires_grad:
+            raise RuntimeError(f"grad: input {i} (shape {t.shape}) does not require grad")
+    retain = create_graph if retain_graph is None else retain_graph
+    found: Any = engine.run(outs, upstreams, targets=ins, retain_graph=retain, create_graph=create_graph)
+    result = []
+    for i, t in enumerate(ins):
+        g = found.get(engine.target_key(t))
+        if g is None and not allow_unused:
+            raise RuntimeError(f"grad: the outputs do not depend on input {i} (shape {t.shape}); pass allow_unused=True for None")
+        result.append(g)
+    return tuple(result)
+
+
+_LAZY = {
+    "Function": "function", "checkpoint": "checkpoint", "gradcheck": "gradcheck", "gradgradcheck": "gradcheck",
+    "GradcheckError": "gradcheck",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "functional":
+        return importlib.import_module(".functional", __name__)
+    if name in _LAZY:
+        value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "Function", "GradcheckError", "backward", "checkpoint", "detect_anomaly", "enable_grad", "functional", "grad", "gradcheck",
+    "gradgradcheck", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "set_grad_enabled",
+]  # fmt: skip

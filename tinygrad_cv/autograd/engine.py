@@ -1,0 +1,334 @@
+"""Reverse-mode differentiation: one loop over the nodes, youngest first.
+
+Every node is younger than its inputs, so descending age is a topological order and the traversal needs neither recursion nor
+dependency counts. Gradients are popped as they are used, saved values are freed as they are passed, and leaves are written
+only once the whole pass has succeeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._state import state
+from .._tensor import Tensor, wrap
+from .node import Node, describe_source, wants_grad
+
+Observer = Callable[[Node, int, Tensor], None]
+
+
+def unpack(node: Node, index: int) -> Any:
+    """The saved value at `index` of the node's plan as a Tensor, attached to the graph while gradients are recorded."""
+    array, storage, version = node.saved[index]
+    if not isinstance(array, np.ndarray):
+        return array
+    kind, position = node.plan[index]
+    op = node.op
+    if storage is not None and storage.version != version:
+        which = op.outputs[position] if kind == "out" else op.variadic or op.tensor_params[position]
+        raise RuntimeError(
+            f"{op.name}: its saved `{which}` ({array.dtype}, shape {array.shape}) was changed by an in-place write (version "
+            f"{version} when saved, {storage.version} now); write after backward, or give {op.name} a clone{describe_source(node)}"
+        )
+    tensor = wrap(array)
+    if state.grad_enabled:
+        if kind == "out":
+            if array.dtype.kind == "f":
+                tensor._node, tensor._slot, tensor._requires_grad = node, position, True
+        else:
+            parent = node.parents[position]
+            if isinstance(parent, Node):
+                tensor._node, tensor._slot, tensor._requires_grad = parent, node.slots[position], parent.requires_grad
+            elif isinstance(parent, Tensor):
+                return parent
+    tensor._storage = storage
+    return tensor
+
+
+def _call_rule(node: Node, rule: Any, getters: Any, upstreams: list[Tensor | None], memo: dict[Any, Any]) -> Any:
+    arguments = []
+    for kind, position in getters:
+        if kind == "upstream":
+            arguments.append(upstreams[0] if len(upstreams) == 1 else next(u for u in upstreams if u is not None))
+        elif kind == "upstreams":
+            arguments.append(tuple(upstreams))
+        elif kind == "ctx":
+            arguments.append(node)
+        elif kind == "attr":
+            arguments.append(node.attrs[position])
+        elif kind == "list":
+            arguments.append([_saved(node, ("in", i), memo) for i in range(len(node.parents))])
+        else:
+            arguments.append(_saved(node, (kind, position), memo))
+    return rule(*arguments)
+
+
+def _saved(node: Node, key: tuple[str, int], memo: dict[Any, Any]) -> Any:
+    if key not in memo:
+        memo[key] = unpack(node, node.plan.index(key)) if key in node.plan else None
+    return memo[key]
+
+
+def input_gradients(node: Node, upstreams: list[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
+    """Runs a node's backward rules for the inputs flagged in `needs`, and checks what they return."""
+    op = node.op
+    memo: dict[Any, Any] = {}
+    gradients: list[Tensor | None] = [None] * len(node.parents)
+    if op.joint_rule is not None:
+        rule, getters = op.joint_rule
+        returned = _call_rule(node, rule, getters, upstreams, memo)
+        if not isinstance(returned, (tuple, list)):
+            returned = (returned,)
+        if len(returned) != len(node.parents):
+            raise RuntimeError(
+                f"{op.name} (from {op.provider}): its backward rule must return one gradient for each of its "
+                f"{len(node.parents)} tensor inputs ({', '.join(op.tensor_params)}), got {len(returned)}"
+            )
+        for i, g in enumerate(returned):
+            if needs[i]:
+                gradients[i] = g
+    else:
+        for i, (rule, getters) in op.rules.items():
+            if needs[i]:
+                gradients[i] = _call_rule(node, rule, getters, upstreams, memo)
+    for i, g in enumerate(gradients):
+        if g is not None:
+            gradients[i] = _checked(node, i, g)
+    return gradients
+
+
+def _checked(node: Node, i: int, gradient: Any) -> Tensor:
+    op = node.op
+    parent, slot = node.parents[i], node.slots[i]
+    shape = parent.shapes[slot] if isinstance(parent, Node) else parent.shape
+    dtype = parent.dtypes[slot] if isinstance(parent, Node) else parent.dtype
+    if not isinstance(gradient, Tensor):
+        problem = f"a {type(gradient).__name__}"
+    else:
+        data = gradient._data
+        if data.shape != shape and op.broadcasts:
+            gradient = _sum_to(gradient, shape)
+            data = gradient._data
+        if data.shape == shape and data.dtype == dtype:
+            return gradient
+        problem = f"shape {data.shape}, {data.dtype}"
+    name = op.variadic or op.tensor_params[i]
+    raise RuntimeError(
+        f"{op.name} (from {op.provider}): its backward rule must return for `{name}` a Tensor of shape {shape}, {dtype}; "
+        f"got {problem}{describe_source(node)}"
+    )
+
+
+def _sum_to(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Undoes broadcasting: sums over the axes that were added or stretched. Never broadcasts up."""
+    have = gradient.shape
+    extra = len(have) - len(shape)
+    if extra < 0 or any(h != s and s != 1 for h, s in zip(have[extra:], shape, strict=True)):
+        return gradient
+    return gradient.sum_to_size(shape)  # type: ignore[attr-defined]
+
+
+def _reachable(roots: Sequence[Node]) -> list[Node]:
+    """All nodes that gradients from `roots` can reach, youngest first."""
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().parents:
+            if isinstance(parent, Node) and parent.requires_grad and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=_age)
+
+
+def _age(node: Node) -> int:
+    return -node.id
+
+
+def _leads_to(order: list[Node], targets: set[Any]) -> set[Node]:
+    """The nodes among `order` from which a target (leaf id, or (node, slot)) can be reached."""
+    useful: set[Node] = set()
+    for node in reversed(order):
+        for parent, slot in zip(node.parents, node.slots, strict=True):
+            if isinstance(parent, Node):
+                if parent in useful or (parent, slot) in targets:
+                    useful.add(node)
+                    break
+            elif id(parent) in targets:
+                useful.add(node)
+                break
+    return useful
+
+
+def run(
+    outputs: Sequence[Tensor],
+    upstreams: Sequence[Tensor],
+    *,
+    targets: Sequence[Tensor] | None = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+    observer: Observer | None = None,
+) -> list[tuple[Tensor, Tensor]] | dict[Any, Tensor]:
+    """The gradients of sum(outputs * upstreams).
+
+    Without `targets`: a list of (leaf, gradient). With them: a dict by target key (see `target_key`). `observer` sees every
+    (node, output slot, gradient) as it is complete.
+    """
+    grad_before, quiet_before = state.grad_enabled, state.quiet
+    state.grad_enabled = create_graph
+    state.quiet = True
+    try:
+        with np.errstate(all="ignore"):
+            return _run(outputs, upstreams, targets, retain_graph, observer)
+    finally:
+        state.grad_enabled, state.quiet = grad_before, quiet_before
+
+
+def target_key(tensor: Tensor) -> Any:
+    """How `run` names a target: a leaf by identity, another tensor by the node output it is."""
+    return id(tensor) if tensor._node is None else (tensor._node, tensor._slot)
+
+
+def _run(
+    outputs: Sequence[Tensor],
+    upstreams: Sequence[Tensor],
+    targets: Sequence[Tensor] | None,
+    retain_graph: bool,
+    observer: Observer | None,
+) -> list[tuple[Tensor, Tensor]] | dict[Any, Tensor]:
+    anomaly = state.anomaly
+    pending: dict[Node, list[Tensor | None]] = {}
+    leaves: dict[int, tuple[Tensor, Tensor]] = {}
+    owned: set[int] = set()  # ids of gradient tensors that this pass made and nobody else can see
+
+    def add_to_leaf(leaf: Tensor, gradient: Tensor) -> None:
+        known = leaves.get(id(leaf))
+        leaves[id(leaf)] = (leaf, gradient if known is None else _accumulate(known[1], gradient, owned))
+
+    for output, upstream in zip(outputs, upstreams, strict=True):
+        if output._node is None:
+            add_to_leaf(output, upstream)
+        else:
+            buffers = pending.setdefault(output._node, [None] * len(output._node.shapes))
+            known = buffers[output._slot]
+            buffers[output._slot] = upstream if known is None else _accumulate(known, upstream, owned)
+
+    order = _reachable(list(pending))
+    wanted = None if targets is None else {target_key(t) for t in targets}
+    useful = None if wanted is None else _leads_to(order, wanted)
+    for node in order:
+        if node.freed and (useful is None or node in useful):
+            raise RuntimeError(
+                f"{node.op.name}: backward has already passed through this part of the graph and freed it; call the first backward "
+                f"with retain_graph=True if you need a second{describe_source(node)}"
+            )
+    found: dict[Any, Tensor] = {}
+
+    for node in order:
+        buffers = pending.pop(node, None)  # type: ignore[arg-type]
+        if buffers is None:
+            continue
+        _finish_buffers(node, buffers, wanted, found, observer)
+        if useful is None or node in useful:
+            needs = [
+                wants_grad(p)
+                and (useful is None or (p in useful or (p, s) in wanted if isinstance(p, Node) else id(p) in wanted))  # type: ignore[operator]
+                for p, s in zip(node.parents, node.slots, strict=True)
+            ]
+            saved = [a for a, _, _ in node.saved]
+            gradients = input_gradients(node, buffers, needs)
+            if anomaly:
+                _check_finite(node, buffers, gradients)
+            seen: set[int] = set()
+            for parent, slot, gradient in zip(node.parents, node.slots, gradients, strict=True):
+                if gradient is None:
+                    continue
+                data = gradient._data
+                if (
+                    data.base is None
+                    and id(gradient) not in seen
+                    and not any(gradient is b or (b is not None and data is b._data) for b in buffers)
+                    and not any(data is a for a in saved)
+                ):
+                    owned.add(id(gradient))
+                else:
+                    owned.discard(id(gradient))
+                seen.add(id(gradient))
+                if isinstance(parent, Node):
+                    slots = pending.get(parent)
+                    if slots is None:
+                        slots = pending[parent] = [None] * len(parent.shapes)
+                    known = slots[slot]
+                    slots[slot] = gradient if known is None else _accumulate(known, gradient, owned)
+                else:
+                    add_to_leaf(parent, gradient)
+        if not retain_graph:
+            node.release()
+
+    for leaf, gradient in list(leaves.values()):
+        if leaf._hooks:
+            leaves[id(leaf)] = (leaf, _run_hooks(leaf._hooks, gradient))
+    if wanted is not None:
+        found.update({key: g for key, (_, g) in leaves.items() if key in wanted})
+        return found
+    # A gradient that somebody else may see (the caller's upstream, a saved value) is copied before it becomes `.grad`.
+    return [(leaf, g if id(g) in owned or create_graph_active() else g.clone()) for leaf, g in leaves.values()]
+
+
+def create_graph_active() -> bool:
+    """Whether the running backward pass is itself recorded."""
+    return state.grad_enabled
+
+
+def _accumulate(known: Tensor, gradient: Tensor, owned: set[int]) -> Tensor:
+    """known + gradient; in place only into a buffer that this pass made itself."""
+    if not state.grad_enabled and id(known) in owned:
+        np.add(known._data, gradient._data, out=known._data)
+        return known
+    total: Tensor = known + gradient  # type: ignore[operator]
+    owned.add(id(total))
+    return total
+
+
+def _run_hooks(hooks: dict[int, Callable[[Tensor], Tensor | None]], gradient: Tensor) -> Tensor:
+    for hook in list(hooks.values()):
+        replaced = hook(gradient)
+        if replaced is not None:
+            if not isinstance(replaced, Tensor) or replaced.shape != gradient.shape:
+                raise RuntimeError(f"a gradient hook must return None or a Tensor of shape {gradient.shape}, got {replaced!r}")
+            gradient = replaced
+    return gradient
+
+
+def _finish_buffers(
+    node: Node, buffers: list[Tensor | None], wanted: set[Any] | None, found: dict[Any, Tensor], observer: Observer | None
+) -> None:
+    """The gradients of a node's outputs are complete: hooks, retained grads, captured targets and the observer see them."""
+    for slot, gradient in enumerate(buffers):
+        if gradient is None:
+            continue
+        if node.hooks is not None and slot in node.hooks:
+            gradient = buffers[slot] = _run_hooks(node.hooks[slot], gradient)
+        if node.retained is not None and wanted is None:
+            tensor = node.retained[slot]() if slot in node.retained else None
+            if tensor is not None:
+                tensor.grad = gradient.clone() if tensor.grad is None else tensor.grad + gradient  # type: ignore
+        if wanted is not None and (node, slot) in wanted:
+            found[node, slot] = gradient
+        if observer is not None:
+            observer(node, slot, gradient)
+
+
+def _check_finite(node: Node, upstreams: list[Tensor | None], gradients: list[Tensor | None]) -> None:
+    for i, g in enumerate(gradients):
+        if g is not None and np.isnan(g._data).any():
+            name = node.op.variadic or node.op.tensor_params[i]
+            already = any(u is not None and np.isnan(u._data).any() for u in upstreams)
+            raise RuntimeError(
+                f"detect_anomaly: backward of {node.op.name} gave NaN for `{name}`"
+                f"{' (its upstream gradient already had NaN)' if already else ''}{describe_source(node)}"
+            )
+
+
+__all__ = ["input_gradients", "run", "target_key", "unpack"]

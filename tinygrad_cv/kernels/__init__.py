@@ -1,0 +1,79 @@
+"""Kernels: where Numba is imported, compiled code is cached, and its absence becomes one sentence.
+
+`resolve` is what the registry calls at an operator's first use; nothing here imports Numba before that.
+`TINYGRAD_CV_JIT=0` in the environment, or `with tg.kernels.disabled():`, leaves the NumPy references.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..registry import Operator
+
+_enabled = os.environ.get("TINYGRAD_CV_JIT", "1") != "0"
+_numba_problem: str | None = None
+_numba_checked = False
+
+
+def numba_available() -> bool:
+    """Whether Numba can be imported; says once why not. Imports it at the first call."""
+    global _numba_checked, _numba_problem
+    if not _numba_checked:
+        _numba_checked = True
+        try:
+            import numba  # noqa: F401
+        except Exception as error:
+            _numba_problem = f"{type(error).__name__}: {error}"
+            warnings.warn(
+                f"Numba could not be imported ({_numba_problem}): tinygrad_cv computes with NumPy alone, which is slower; "
+                "pip install 'tinygrad_cv[jit]'",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return _numba_problem is None
+
+
+def enabled() -> bool:
+    """Whether kernels are in use (they are not with TINYGRAD_CV_JIT=0 or inside `disabled()`)."""
+    return _enabled
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Operators inside the block compute with their NumPy references."""
+    global _enabled
+    before, _enabled = _enabled, False
+    _forget()
+    try:
+        yield
+    finally:
+        _enabled = before
+        _forget()
+
+
+def _forget() -> None:
+    from ..registry import operators
+
+    for operator in operators(plugins=False):
+        operator._kernels.clear()
+
+
+def resolve(operator: Operator, path: Any, device: str) -> Callable[..., Any] | None:
+    """The kernel of `operator` for `device`: given, imported from 'module:function', derived, or None."""
+    if not _enabled:
+        return None
+    if path is None:
+        return None
+    if callable(path):
+        return path
+    if not numba_available():
+        return None
+    module, _, name = path.partition(":")
+    kernel: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return kernel

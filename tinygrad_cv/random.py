@@ -1,0 +1,82 @@
+"""Random numbers: one Philox generator (counter-based, Salmon et al., SC 2011) that `manual_seed` fixes.
+
+Everything random in the package (weights, dropout, shuffling) draws from here unless it is given a Generator of its own, so
+one seed fixes a whole run. The state is a JSON-able dict, which is what checkpoints store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class Generator:
+    """A stream of random numbers of its own: `Generator(seed)`."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int | None) -> Generator:
+        """Restarts the stream from `seed` (None: from the operating system's entropy)."""
+        self.numpy = np.random.Generator(np.random.Philox(seed))
+        self._seed = seed
+        return self
+
+    def initial_seed(self) -> int | None:
+        """The seed the stream was started from."""
+        return self._seed
+
+    def get_state(self) -> dict[str, Any]:
+        """The exact position of the stream, as plain numbers that JSON can hold."""
+        state: Any = self.numpy.bit_generator.state
+        return {
+            "counter": [int(v) for v in state["state"]["counter"]],
+            "key": [int(v) for v in state["state"]["key"]],
+            "buffer": [int(v) for v in state["buffer"]],
+            "buffer_pos": int(state["buffer_pos"]),
+            "has_uint32": int(state["has_uint32"]),
+            "uinteger": int(state["uinteger"]),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Moves the stream to a position that `get_state` gave. KeyError or ValueError for anything else."""
+        self.numpy.bit_generator.state = {
+            "bit_generator": "Philox",
+            "state": {
+                "counter": np.array(state["counter"], np.uint64),
+                "key": np.array(state["key"], np.uint64),
+            },
+            "buffer": np.array(state["buffer"], np.uint64),
+            "buffer_pos": state["buffer_pos"],
+            "has_uint32": state["has_uint32"],
+            "uinteger": state["uinteger"],
+        }
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Restarts the default stream: the same seed gives the same weights, masks and order of examples."""
+    return default_generator.manual_seed(seed)
+
+
+def initial_seed() -> int | None:
+    """The seed of the default stream."""
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> dict[str, Any]:
+    """The position of the default stream."""
+    return default_generator.get_state()
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Moves the default stream to a position that `get_rng_state` gave."""
+    default_generator.set_state(state)
+
+
+def numpy_generator(generator: Generator | None = None) -> np.random.Generator:
+    """NumPy's view of `generator`, or of the default stream."""
+    return (generator or default_generator).numpy

@@ -1,0 +1,428 @@
+"""The operator registry: the one door through which built-in and foreign operators enter.
+
+An operator is declared once, as a class handed to the decorator `op`. From the declaration follow the public function,
+the Tensor method, the backward pass, the documentation, the graph label and the property tests. Nothing here knows what a
+Tensor is made of: `dispatch` runs operators, `autograd.engine` differentiates them.
+
+How to read a declaration:
+
+* `reference` is plain NumPy and gives the operator its public signature. Parameters annotated `Array`, `Array | None` or
+  `list[Array]` are tensors; all others are attributes.
+* `grad_<parameter>` is the backward rule for one tensor parameter; `backward` is one rule for all of them, returning a tuple.
+  A rule asks for what it needs by parameter name: `upstream` (or `upstreams`), any parameter of the operator, `out` or a
+  named output, and `ctx` (`.shapes`, `.dtypes`, `.needs`, `.attrs`). What a rule asks for is what is saved, nothing else.
+* `prepare` (optional) validates and canonicalises the arguments before any work is done.
+* `compose` (of a `Composite`) writes the operator in other operators, whose rules then differentiate it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import warnings
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ._tensor import Tensor
+
+ENTRY_POINT_GROUP = "tinygrad_cv.ops"
+API_VERSION = 1
+
+
+class Array(np.ndarray):
+    """Annotation of an operator's tensor parameter. In `reference` and kernels it is a `numpy.ndarray`."""
+
+
+class Op:
+    """Base of operator declarations with a reference, and a backward rule for every differentiable tensor parameter."""
+
+    promotes: ClassVar[Sequence[str]] = ()  # tensor parameters brought to one dtype first (PyTorch's promotion)
+    int_to_float: ClassVar[bool] = False  # integer operands become the default floating dtype
+    broadcasts: ClassVar[bool] = False  # tensor parameters broadcast; gradients are summed back centrally
+    nondiff: ClassVar[Sequence[str]] = ()  # tensor parameters without a gradient (indices, masks, targets)
+    differentiable: ClassVar[bool] = True  # False: no output ever requires grad
+    outputs: ClassVar[Sequence[str]] = ("out",)
+    view: ClassVar[bool] = False  # the output shares the memory of the only tensor parameter
+    quiet: ClassVar[bool] = True  # the reference may raise floating-point warnings, which are silenced
+    random: ClassVar[bool] = False  # draws random numbers: two calls differ
+
+
+class Elementwise(Op):
+    """Base of operators computed one element at a time: operands broadcast and promote.
+
+    `scalar` is the operator as a Python expression over its parameters and over the functions of the kernel library (`exp`,
+    `log`, `tanh`, ...); the CPU kernel and the operator's place in fused kernels are derived from it.
+    """
+
+    broadcasts = True
+    scalar: ClassVar[str | None] = None
+
+
+class Composite(Op):
+    """Base of operators written in other operators: `compose` takes and returns Tensors, so no backward rule is needed."""
+
+
+class Operator:
+    """A registered operator. Calling it runs it; the attributes are what was declared."""
+
+    def __init__(
+        self,
+        declaration: type[Op],
+        name: str,
+        *,
+        domain: Any,
+        formula: str,
+        kinks: Mapping[float, float] | Sequence[str] | None,
+        source: str,
+        kernels: Mapping[str, str] | None,
+        cost: Callable[..., tuple[float, float]] | None,
+        method: bool,
+        inplace: bool,
+        tolerance: float | None,
+        provider: str,
+        gradgrad: bool,
+    ) -> None:
+        self.name = name
+        self.declaration = declaration
+        self.provider = provider
+        self.doc = inspect.cleandoc(declaration.__doc__ or "")
+        self.domain = domain
+        self.formula = formula
+        self.kinks = kinks or {}
+        self.source = source
+        self.cost = cost
+        self.has_method = method
+        self.has_inplace = inplace
+        self.tolerance = tolerance
+        self.gradgrad = gradgrad
+
+        self.elementwise = issubclass(declaration, Elementwise)
+        self.composite = issubclass(declaration, Composite)
+        self.view = declaration.view
+        self.broadcasts = declaration.broadcasts
+        self.quiet = declaration.quiet
+        self.random = declaration.random
+        self.outputs = tuple(declaration.outputs)
+        self.int_to_float = declaration.int_to_float
+        self.scalar = getattr(declaration, "scalar", None)
+
+        if not hasattr(declaration, "reference"):
+            raise TypeError(f"operator {name!r} ({provider}): a `reference` in NumPy is required")
+        if not callable(domain):
+            raise TypeError(f"operator {name!r} ({provider}): a `domain` that the tests can sample is required")
+        if not formula or not self.doc:
+            raise TypeError(f"operator {name!r} ({provider}): a `formula` and a docstring are required")
+        self.reference: Callable[..., Any] = declaration.reference
+        self.prepare: Callable[..., Any] | None = getattr(declaration, "prepare", None)
+        self.compose: Callable[..., Any] | None = getattr(declaration, "compose", None)
+        self.write: Callable[..., Any] | None = getattr(declaration, "write", None)
+        self.signature = inspect.signature(self.reference)
+        self._read_parameters()
+        self._read_rules()
+        self.promotes: tuple[int, ...] = (
+            tuple(range(len(self.tensor_params)))
+            if self.elementwise and not declaration.promotes
+            else tuple(self.tensor_params.index(p) for p in declaration.promotes)
+        )
+        self.result = namedtuple(f"{name.replace('.', '_')}_result", self.outputs) if len(self.outputs) > 1 else None
+        self._save_plans: dict[tuple[bool, ...], tuple[tuple[str, int], ...]] = {}
+        self._kernel_paths: dict[str, Any] = dict(kernels or {})
+        self._kernels: dict[str, Callable[..., Any] | None] = {}
+        self.bind, self.function, self.inplace = _generate(self)
+
+    def _read_parameters(self) -> None:
+        self.tensor_params: tuple[str, ...] = ()
+        self.optional_tensors: set[str] = set()
+        self.variadic: str | None = None
+        attrs = []
+        for p in self.signature.parameters.values():
+            annotation = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", repr(p.annotation))
+            annotation = annotation.replace("tinygrad_cv.registry.", "").replace("extend.", "")
+            if annotation in ("Array", "Array | None", "Array | float", "Array | None | float", "Array | float | None"):
+                self.tensor_params += (p.name,)
+                if "None" in annotation:
+                    self.optional_tensors.add(p.name)
+            elif annotation == "list[Array]":
+                self.variadic = p.name
+                self.tensor_params += (p.name,)
+            else:
+                attrs.append(p)
+        self.attr_params: tuple[str, ...] = tuple(p.name for p in attrs)
+        if self.variadic and len(self.tensor_params) > 1:
+            raise TypeError(f"operator {self.name!r}: `{self.variadic}: list[Array]` must be the only tensor parameter")
+
+    def _read_rules(self) -> None:
+        """Turns the rules' parameter names into getters, and checks that nothing differentiable was forgotten."""
+        declaration, nondiff = self.declaration, set(self.declaration.nondiff)
+        unknown = nondiff - set(self.tensor_params)
+        if unknown:
+            raise TypeError(f"operator {self.name!r}: nondiff names no tensor parameter: {sorted(unknown)}")
+        self.rules: dict[int, tuple[Callable[..., Any], tuple[tuple[str, int], ...]]] = {}
+        self.joint_rule: tuple[Callable[..., Any], tuple[tuple[str, int], ...]] | None = None
+        self.differentiable = declaration.differentiable and not self.composite
+        self.nondiff = tuple(p in nondiff for p in self.tensor_params)
+        if not self.differentiable:
+            return
+        joint = getattr(declaration, "backward", None)
+        if joint is not None:
+            self.joint_rule = (joint, self._getters(joint))
+            return
+        missing = []
+        for i, p in enumerate(self.tensor_params):
+            rule = getattr(declaration, f"grad_{p}", None)
+            if rule is not None:
+                self.rules[i] = (rule, self._getters(rule))
+            elif not self.nondiff[i]:
+                missing.append(p)
+        if missing:
+            raise TypeError(
+                f"operator {self.name!r} ({self.provider}): no backward rule for {', '.join(missing)}; write grad_{missing[0]} or "
+                "backward, name it in `nondiff`, or set `differentiable = False`"
+            )
+
+    def _getters(self, rule: Callable[..., Any]) -> tuple[tuple[str, int], ...]:
+        getters: list[tuple[str, int]] = []
+        for p in inspect.signature(rule).parameters:
+            if p in ("upstream", "upstreams", "ctx"):
+                getters.append((p, 0))
+            elif p == self.variadic:
+                getters.append(("list", 0))
+            elif p in self.tensor_params:
+                getters.append(("in", self.tensor_params.index(p)))
+            elif p in self.outputs:
+                getters.append(("out", self.outputs.index(p)))
+            elif p in self.attr_params:
+                getters.append(("attr", self.attr_params.index(p)))
+            else:
+                raise TypeError(
+                    f"operator {self.name!r} ({self.provider}): backward rule {rule.__name__} asks for {p!r}, which is neither an "
+                    f"input, an output, an attribute, nor one of upstream, upstreams, ctx"
+                )
+        return tuple(getters)
+
+    def save_plan(self, needs: tuple[bool, ...]) -> tuple[tuple[str, int], ...]:
+        """What must be kept for backward when the inputs flagged in `needs` want a gradient: pairs ('in' | 'out', position)."""
+        plan = self._save_plans.get(needs)
+        if plan is None:
+            used = [self.joint_rule] if self.joint_rule else [r for i, r in self.rules.items() if needs[i]]
+            wanted = dict.fromkeys(g for _, getters in used for g in getters if g[0] in ("in", "out", "list"))
+            if ("list", 0) in wanted:
+                wanted = {k: None for k in wanted if k[0] != "list"} | {("in", i): None for i in range(len(needs))}
+            plan = self._save_plans[needs] = tuple(wanted)
+        return plan
+
+    def kernel(self, device: str = "cpu") -> Callable[..., Any] | None:
+        """The kernel for `device`, imported at first use; None where there is none or Numba is missing or switched off."""
+        if device not in self._kernels:
+            from . import kernels
+
+            self._kernels[device] = kernels.resolve(self, self._kernel_paths.get(device), device)
+        return self._kernels[device]
+
+    def devices(self) -> tuple[str, ...]:
+        """Devices with a kernel of their own (every operator has its NumPy reference on the CPU besides)."""
+        derived = ("cpu",) if self.elementwise and self.scalar else ()
+        return tuple(dict.fromkeys((*derived, *self._kernel_paths)))
+
+    def attach_kernel(self, device: str, kernel: Any) -> None:
+        """Attaches `kernel`, a callable or a lazy path 'package.module:function', with the reference's signature."""
+        self._kernel_paths[device] = kernel
+        self._kernels.pop(device, None)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<operator {self.name} ({self.provider})>"
+
+
+def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """Writes three small functions for an operator: the binder of arguments, the public function, its in-place form.
+
+    Text, not closures over `inspect.Signature.bind`: binding by generated code costs what a plain Python call costs.
+    """
+    from . import dispatch
+
+    parameters = list(operator.signature.parameters.values())
+    defaults = {f"_default_{p.name}": p.default for p in parameters if p.default is not p.empty}
+    declared, star, passed, bound = [], False, [], []
+    for p in parameters:
+        if p.kind is p.KEYWORD_ONLY and not star:
+            declared.append("*")
+            star = True
+        declared.append(p.name if p.default is p.empty else f"{p.name}=_default_{p.name}")
+        if p.kind is p.VAR_POSITIONAL:
+            declared[-1] = f"*{p.name}"
+            star = True
+        prefix = f"{p.name}=" if p.kind is p.KEYWORD_ONLY else ""
+        if p.name == operator.variadic:
+            value = "t" if p.kind is not p.VAR_POSITIONAL else "*t"
+        elif p.name in operator.tensor_params:
+            value = f"t[{operator.tensor_params.index(p.name)}]"
+        else:
+            value = f"a[{operator.attr_params.index(p.name)}]"
+        bound.append(prefix + value)
+        passed.append(prefix + ("*" if p.kind is p.VAR_POSITIONAL else "") + p.name)
+    tensors = f"tuple({operator.variadic})" if operator.variadic else f"({''.join(p + ', ' for p in operator.tensor_params)})"
+    attrs = f"({''.join(p + ', ' for p in operator.attr_params)})"
+    identifier = operator.name.rsplit(".", 1)[-1]
+    names = ", ".join(p.name for p in parameters)
+    prepare = f"    {names}, = _prepare({', '.join(passed)})\n" if operator.prepare else ""
+    shortcut = ""
+    if "inplace" in operator.attr_params:
+        shortcut = f"    if inplace: return _apply_inplace(_op, {tensors}, {attrs})\n"
+    call = "_compose" if operator.composite else "_apply"
+    text = (
+        f"def bind(f, t, a):\n    return f({', '.join(bound)})\n"
+        f"def {identifier}({', '.join(declared)}):\n{prepare}{shortcut}    return {call}(_op, {tensors}, {attrs})\n"
+        f"def {identifier}_({', '.join(declared)}):\n{prepare}    return _apply_inplace(_op, {tensors}, {attrs})\n"
+    )
+    scope: dict[str, Any] = {
+        "_op": operator, "_prepare": operator.prepare, "_apply": dispatch.apply, "_compose": dispatch.compose,
+        "_apply_inplace": dispatch.apply_inplace, **defaults,
+    }  # fmt: skip
+    exec(compile(text, f"<tinygrad_cv operator {operator.name}>", "exec"), scope)
+    function, inplace = scope[identifier], scope[identifier + "_"]
+    for f, suffix in ((function, ""), (inplace, "_")):
+        f.__doc__ = operator.doc if not suffix else f"In-place form of `{operator.name}`."
+        f.__module__ = operator.declaration.__module__
+        f.__qualname__ = f.__name__
+        f.operator = operator
+    return scope["bind"], function, inplace
+
+
+_operators: dict[str, Operator] = {}
+_registration_hooks: list[Callable[[Operator], None]] = []
+_current_provider: str | None = None
+_discovered = False
+_failed_plugins: dict[str, str] = {}
+
+
+def op(
+    name: str,
+    *,
+    domain: Any,
+    formula: str,
+    kinks: Mapping[float, float] | Sequence[str] | None = None,
+    source: str = "",
+    kernels: Mapping[str, str] | None = None,
+    cost: Callable[..., tuple[float, float]] | None = None,
+    method: bool = True,
+    inplace: bool = False,
+    tolerance: float | None = None,
+    gradgrad: bool = True,
+    override: bool = False,
+) -> Callable[[type[Op]], Operator]:
+    """Registers the decorated declaration as operator `name`.
+
+    domain: what the tests sample, see `tinygrad_cv.domain`. formula: one line of mathematics. kinks: where the derivative jumps,
+    as {location: derivative chosen there}, or the names of the conditions. source: paper and equation. kernels: lazy paths
+    'module:function' by device. cost: function of shapes and attributes giving (FLOPs, bytes). method: also a Tensor method.
+    inplace: also a `name_` form. tolerance: largest relative float32 error of a kernel. gradgrad: second derivative exists.
+
+    Raises ValueError for a name that is taken, naming both owners, unless `override=True`; TypeError for a declaration that
+    lacks a reference, a rule, a domain or a formula.
+    """
+
+    def register(declaration: type[Op]) -> Operator:
+        provider = _current_provider or declaration.__module__.split(".")[0]
+        taken = _operators.get(name)
+        if taken is not None and not override:
+            raise ValueError(
+                f"operator {name!r} is registered by {taken.provider} and again by {provider}; pass override=True to replace it"
+            )
+        operator = Operator(
+            declaration, name, domain=domain, formula=formula, kinks=kinks, source=source, kernels=kernels, cost=cost,
+            method=method, inplace=inplace, tolerance=tolerance, provider=provider, gradgrad=gradgrad,
+        )  # fmt: skip
+        _operators[name] = operator
+        for hook in _registration_hooks:
+            hook(operator)
+        return operator
+
+    return register
+
+
+def on_registration(hook: Callable[[Operator], None]) -> None:
+    """Calls `hook` for every operator, registered or still to come (the Tensor class attaches its methods this way)."""
+    _registration_hooks.append(hook)
+    for operator in list(_operators.values()):
+        hook(operator)
+
+
+def discover(reload: bool = False) -> None:
+    """Loads the operators that installed packages offer under the entry point group `tinygrad_cv.ops`.
+
+    Each entry point names a module, or a callable that registers. One that raises is skipped with one warning that names it;
+    `discover(reload=True)` tries the failed ones again.
+    """
+    global _discovered, _current_provider
+    if _discovered and not reload:
+        return
+    first, _discovered = not _discovered, True
+    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        owner = point.dist.name if point.dist is not None else point.value.split(".")[0]
+        key = f"{owner}:{point.name}"
+        if not first and key not in _failed_plugins:
+            continue
+        before, previous = dict(_operators), _current_provider
+        _current_provider = owner
+        try:
+            loaded = point.load()
+            if callable(loaded) and not isinstance(loaded, Operator):
+                loaded()
+            _failed_plugins.pop(key, None)
+        except Exception as error:
+            for added in [n for n, o in _operators.items() if before.get(n) is not o]:
+                unregister(added)
+            _operators.update(before)
+            _failed_plugins[key] = f"{type(error).__name__}: {error}"
+            warnings.warn(
+                f"the operator plugin {point.name!r} of package {owner!r} was skipped: {_failed_plugins[key]}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        finally:
+            _current_provider = previous
+
+
+def find(name: str) -> Operator | None:
+    """The operator called `name`, looking at installed plugins only when no loaded operator has the name."""
+    operator = _operators.get(name)
+    if operator is None and not _discovered and not name.startswith("_"):
+        discover()
+        operator = _operators.get(name)
+    return operator
+
+
+def get(name: str) -> Operator:
+    """The operator called `name`; KeyError with near names otherwise."""
+    operator = find(name)
+    if operator is None:
+        import difflib
+
+        near = difflib.get_close_matches(name, _operators, 3)
+        raise KeyError(f"no operator is called {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    return operator
+
+
+def operators(plugins: bool = True) -> list[Operator]:
+    """All registered operators by name."""
+    if plugins:
+        discover()
+    return [_operators[name] for name in sorted(_operators)]
+
+
+def unregister(name: str) -> None:
+    """Removes an operator (tests of plugins clean up with it). KeyError when there is none."""
+    from ._tensor import Tensor as tensor_class
+
+    operator = _operators.pop(name)
+    for attribute in (operator.name, operator.name + "_"):
+        method = tensor_class.__dict__.get(attribute)
+        if getattr(method, "operator", None) is operator:
+            delattr(tensor_class, attribute)
