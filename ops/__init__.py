@@ -10,7 +10,25 @@ from __future__ import annotations
 from typing import Any
 
 from ..registry import Operator, discover, get, operators, unregister
-from . import arithmetic, indexing, linear, reduction, shape
+from . import (
+    activation,
+    arithmetic,
+    arrange,
+    comparison,
+    convolution,
+    distance,
+    indexing,
+    linalg,
+    linear,
+    loss,
+    normalization,
+    pointwise,
+    pooling,
+    reduction,
+    regularization,
+    shape,
+    vision,
+)
 
 __all__ = ["Operator", "discover", "get", "list_ops", "unregister"]
 
