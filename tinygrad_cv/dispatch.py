@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -39,17 +40,22 @@ def user_frame() -> tuple[CodeType, int] | None:
     return None
 
 
-def execute(op: Operator, arrays: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
-    """The operator on NumPy arrays: the kernel if there is one and it accepts, else the reference."""
-    kernel = op.kernel("cpu")
-    if kernel is not None:
-        out = op.bind(kernel, arrays, attrs)
-        if out is not NotImplemented:
-            return out
-    if state.quiet or not op.quiet:
-        return op.bind(op.reference, arrays, attrs)
-    with np.errstate(all="ignore"):
-        return op.bind(op.reference, arrays, attrs)
+def make_runner(op: Operator) -> Callable[[tuple[Any, ...], tuple[Any, ...]], Any]:
+    """The operator on NumPy arrays: the CPU kernel if there is one and it accepts, else the reference.
+
+    References run with floating-point warnings off: log(0) is -inf here as in PyTorch, not a warning.
+    """
+    bind, reference, kernel = op.bind, op.reference, op.kernel("cpu")
+    quiet = np.errstate(all="ignore")(reference) if op.quiet and not op.view else reference
+
+    def run_reference(arrays: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
+        return bind(reference if state.quiet else quiet, arrays, attrs)
+
+    def run_kernel(arrays: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
+        out = bind(kernel, arrays, attrs)
+        return run_reference(arrays, attrs) if out is NotImplemented else out
+
+    return run_reference if kernel is None else run_kernel
 
 
 def _fail_operand(op: Operator, i: int, value: Any) -> TypeError:
@@ -59,103 +65,97 @@ def _fail_operand(op: Operator, i: int, value: Any) -> TypeError:
 
 def _promoted(op: Operator, tensors: tuple[Any, ...]) -> tuple[Any, ...]:
     """The operands brought to PyTorch's common dtype. Python numbers stay numbers while a tensor is there to type them."""
-    common = None
-    uniform = True
-    for i in op.promotes:
-        t = tensors[i]
-        if isinstance(t, Tensor):
-            d = t._data.dtype
-            if common is None:
-                common = d
-            elif d is not common and d != common:
-                uniform = False
-        elif t is None:
-            if op.tensor_params[i] not in op.optional_tensors:
-                raise _fail_operand(op, i, t)
-        elif isinstance(t, _NUMBERS):
-            if common is None or common.kind != "f" or isinstance(t, np.generic):
-                uniform = False
-        else:
-            raise _fail_operand(op, i, t)
-    if uniform and common is not None and (common.kind == "f" or not op.int_to_float):
-        return tensors
     operands = [tensors[i] for i in op.promotes]
+    for i, t in zip(op.promotes, operands, strict=True):
+        if not isinstance(t, (Tensor, *_NUMBERS)) and not (t is None and op.tensor_params[i] in op.optional_tensors):
+            raise _fail_operand(op, i, t)
+    if not any(isinstance(t, Tensor) for t in tensors):
+        raise TypeError(f"{op.name}: expected at least one Tensor, got {', '.join(type(t).__name__ for t in tensors)}")
     common = dtypes.result_type(operands)
     if op.int_to_float and common.kind != "f":
         common = dtypes.get_default_dtype()
+    typed = any(isinstance(t, Tensor) for t in operands)
     converted = list(tensors)
-    if not any(isinstance(t, Tensor) for t in tensors):
-        raise TypeError(f"{op.name}: expected at least one Tensor, got {', '.join(type(t).__name__ for t in tensors)}")
-    none_typed = not any(isinstance(t, Tensor) for t in operands)
-    for i in op.promotes:
-        t = tensors[i]
+    for i, t in zip(op.promotes, operands, strict=True):
         if isinstance(t, Tensor):
             if t._data.dtype != common:
                 converted[i] = t.to(common)
         elif t is not None:
-            if none_typed:
-                converted[i] = wrap(np.asarray(t, common))
-            else:
-                converted[i] = t.item() if isinstance(t, np.generic) else t
+            number = t.item() if isinstance(t, np.generic) else t
+            converted[i] = number if typed else wrap(np.asarray(number, common))
     return tuple(converted)
+
+
+def _needs_promotion(op: Operator, tensors: tuple[Any, ...]) -> bool:
+    """Whether the operands differ in dtype, or hold a number that could raise the dtype. Almost always they do not."""
+    common = None
+    for i in op.promotes:
+        t = tensors[i]
+        if isinstance(t, Tensor):
+            if common is None:
+                common = t._data.dtype
+            elif t._data.dtype is not common and t._data.dtype != common:
+                return True
+        elif type(t) is not float and type(t) is not int:
+            return t is not None or op.tensor_params[i] not in op.optional_tensors
+    return common is None or common.kind != "f"
 
 
 def apply(op: Operator, tensors: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
     """One operator call: `tensors` in the order of the operator's tensor parameters, `attrs` in that of its attributes."""
-    if op.promotes:
+    if op.promotes and _needs_promotion(op, tensors):
         tensors = _promoted(op, tensors)
-    recording = state.capture is not None
     wants = False
-    grad_enabled = state.grad_enabled and op.differentiable
+    shape: Any = None
+    uniform = True
     arrays = []
     for i, t in enumerate(tensors):
         if isinstance(t, Tensor):
             if t._base is not None:
                 t._refresh_view()
-            if t._requires_grad and grad_enabled:
+            if t._requires_grad:
                 wants = True
-            arrays.append(t._data)
+            data = t._data
+            arrays.append(data)
+            if data.shape != shape:
+                uniform = shape is None
+                shape = data.shape
         elif t is None:
             if op.variadic or op.tensor_params[i] not in op.optional_tensors:
                 raise _fail_operand(op, i, t)
             arrays.append(None)
-        elif isinstance(t, _NUMBERS) and op.promotes:
+        elif op.promotes and isinstance(t, _NUMBERS):
             arrays.append(t)
         else:
             raise _fail_operand(op, i, t)
-    if op.broadcasts and len(arrays) > 1:
+    if not uniform and op.broadcasts:
         _check_broadcast(op, arrays)
 
-    out = execute(op, tuple(arrays), attrs)
+    run = op.run
+    if run is None:
+        run = op.run = make_runner(op)
+    out = run(tuple(arrays), attrs)
 
-    outputs: tuple[Tensor, ...]
     if type(out) is tuple:
         outputs = tuple([wrap(o if type(o) is np.ndarray else np.asarray(o)) for o in out])
+        first = outputs[0]
     else:
-        outputs = (wrap(out if type(out) is np.ndarray else np.asarray(out)),)
-    if op.view:
-        source = tensors[0]
-        if np.may_share_memory(outputs[0]._data, source._data):
-            outputs[0]._become_view(source, op, attrs)
-    if wants or recording:
+        first = wrap(out if type(out) is np.ndarray else np.asarray(out))
+        outputs = (first,)
+    if op.view and np.may_share_memory(first._data, arrays[0]):
+        first._become_view(tensors[0], op, attrs)
+    if wants:
+        wants = op.differentiable and state.grad_enabled
+    if wants or state.capture is not None:
         record(op, tensors, attrs, outputs, wants)
     if state.inference:
         for o in outputs:
             o._inference = True
-    return outputs[0] if op.result is None else op.result(*outputs)
+    return first if op.result is None else op.result(*outputs)
 
 
 def _check_broadcast(op: Operator, arrays: list[Any]) -> None:
     """Raises the shape error here, in our words, before NumPy would in its own."""
-    first = None
-    for a in arrays:
-        if isinstance(a, np.ndarray):
-            if first is None:
-                first = a.shape
-            elif a.shape != first and a.shape:
-                break
-    else:
-        return
     shapes = [a.shape for a in arrays if isinstance(a, np.ndarray)]
     for axis in range(-1, -1 - max(map(len, shapes)), -1):
         sizes = {s[axis] for s in shapes if len(s) >= -axis} - {1}
@@ -174,40 +174,50 @@ def record(
     slots = []
     needs = []
     capture = state.capture
-    for i, t in enumerate(tensors):
-        slot = 0
-        need = False
-        parent: Any
+    for t in tensors:
         if not isinstance(t, Tensor):
-            parent = t
-        elif t._inference and wants:
+            parents.append(t)
+            slots.append(0)
+            needs.append(False)
+            continue
+        if t._inference and wants:
             raise RuntimeError(
                 f"{op.name}: a tensor made under inference_mode cannot be recorded for backward; clone it outside, or use no_grad"
             )
-        elif t._node is not None:
-            parent, slot = t._node, t._slot
-            need = t._requires_grad
-        elif t._requires_grad or capture is not None:
-            parent = t
-            need = t._requires_grad
+        if t._node is not None:
+            parents.append(t._node)
+            slots.append(t._slot)
+            needs.append(t._requires_grad)
+            continue
+        if t._requires_grad or capture is not None:
+            parents.append(t)
         else:
-            parent = t._constant
-            if parent is None:
-                parent = t._constant = Constant(t)
-        parents.append(parent)
-        slots.append(slot)
-        needs.append(need and (op.variadic is not None or not op.nondiff[i]))
+            constant = t._constant
+            if constant is None:
+                constant = t._constant = Constant(t)
+            parents.append(constant)
+        slots.append(0)
+        needs.append(t._requires_grad)
     node = Node(op, tuple(parents), tuple(slots), attrs, user_frame())
-    node.shapes = tuple([o._data.shape for o in outputs])
-    node.dtypes = tuple([o._data.dtype for o in outputs])
-    node.requires_grad = wants
+    if len(outputs) == 1:
+        data = outputs[0]._data
+        node.shapes = (data.shape,)
+        node.dtypes = (data.dtype,)
+    else:
+        node.shapes = tuple([o._data.shape for o in outputs])
+        node.dtypes = tuple([o._data.dtype for o in outputs])
     if wants:
         plan = op.save_plan(tuple(needs))
         if plan:
             node.save(plan, tensors, outputs)
+    else:
+        node.requires_grad = False
     for i, o in enumerate(outputs):
-        o._node, o._slot = node, i
-        o._requires_grad = wants and o._data.dtype.kind == "f"
+        o._node = node
+        if i:
+            o._slot = i
+        if wants and o._data.dtype.kind == "f":
+            o._requires_grad = True
     if capture is not None:
         capture.add(node, outputs)
     return node

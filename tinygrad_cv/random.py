@@ -6,6 +6,9 @@ one seed fixes a whole run. The state is a JSON-able dict, which is what checkpo
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -77,6 +80,23 @@ def set_rng_state(state: dict[str, Any]) -> None:
     default_generator.set_state(state)
 
 
+class _Override(threading.local):
+    generator: Generator | None = None
+
+
+_override = _Override()
+
+
+@contextmanager
+def using(generator: Generator) -> Iterator[Generator]:
+    """Everything random in this thread draws from `generator` inside the block (data loaders give each batch its own)."""
+    before, _override.generator = _override.generator, generator
+    try:
+        yield generator
+    finally:
+        _override.generator = before
+
+
 def numpy_generator(generator: Generator | None = None) -> np.random.Generator:
-    """NumPy's view of `generator`, or of the default stream."""
-    return (generator or default_generator).numpy
+    """NumPy's view of `generator`, or of the stream in use (see `using`), or of the default stream."""
+    return (generator or _override.generator or default_generator).numpy

@@ -132,6 +132,7 @@ class Operator:
         self._save_plans: dict[tuple[bool, ...], tuple[tuple[str, int], ...]] = {}
         self._kernel_paths: dict[str, Any] = dict(kernels or {})
         self._kernels: dict[str, Callable[..., Any] | None] = {}
+        self.run: Callable[[tuple[Any, ...], tuple[Any, ...]], Any] | None = None  # made by dispatch at the first call
         self.bind, self.function, self.inplace = _generate(self)
 
     def _read_parameters(self) -> None:
@@ -208,7 +209,7 @@ class Operator:
         """What must be kept for backward when the inputs flagged in `needs` want a gradient: pairs ('in' | 'out', position)."""
         plan = self._save_plans.get(needs)
         if plan is None:
-            used = [self.joint_rule] if self.joint_rule else [r for i, r in self.rules.items() if needs[i]]
+            used = [self.joint_rule] if self.joint_rule else [r for i, r in self.rules.items() if self.variadic or needs[i]]
             wanted = dict.fromkeys(g for _, getters in used for g in getters if g[0] in ("in", "out", "list"))
             if ("list", 0) in wanted:
                 wanted = {k: None for k in wanted if k[0] != "list"} | {("in", i): None for i in range(len(needs))}
@@ -231,7 +232,12 @@ class Operator:
     def attach_kernel(self, device: str, kernel: Any) -> None:
         """Attaches `kernel`, a callable or a lazy path 'package.module:function', with the reference's signature."""
         self._kernel_paths[device] = kernel
-        self._kernels.pop(device, None)
+        self.forget_kernels()
+
+    def forget_kernels(self) -> None:
+        """Resolves the kernels anew at the next call."""
+        self._kernels.clear()
+        self.run = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .._tensor import Tensor
 
 _sequence = itertools.count()
-_pin_ids = itertools.count()
 
 
 class Storage:
@@ -57,10 +56,16 @@ class Node:
     slots: which output of the parent each input is. shapes, dtypes: of the outputs.
     """
 
-    __slots__ = (
-        "__weakref__", "attrs", "dtypes", "freed", "hooks", "id", "op", "out_refs", "parents", "plan", "requires_grad",
-        "retained", "saved", "scope", "shapes", "slots", "source", "values",
-    )  # fmt: skip
+    # Defaults live on the class, so that making a node sets only what differs.
+    saved: tuple[tuple[Any, Storage | None, int], ...] = ()
+    plan: tuple[tuple[str, int], ...] = ()
+    requires_grad: bool = True
+    freed: bool = False
+    hooks: dict[int, dict[int, Callable[[Any], Any]]] | None = None
+    retained: dict[int, weakref.ref[Tensor]] | None = None
+    values: tuple[np.ndarray, ...] | None = None  # of the outputs, kept by a capture only
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[np.dtype[Any], ...]
 
     def __init__(
         self,
@@ -77,16 +82,6 @@ class Node:
         self.source = source
         self.id = next(_sequence)
         self.scope = state.scope
-        self.saved: tuple[tuple[Any, Storage | None, int], ...] = ()
-        self.plan: tuple[tuple[str, int], ...] = ()
-        self.shapes: tuple[tuple[int, ...], ...] = ()
-        self.dtypes: tuple[np.dtype[Any], ...] = ()
-        self.requires_grad = True
-        self.freed = False
-        self.hooks: dict[int, dict[int, Callable[[Any], Any]]] | None = None
-        self.retained: dict[int, weakref.ref[Tensor]] | None = None
-        self.values: tuple[np.ndarray, ...] | None = None
-        self.out_refs: tuple[weakref.ref[Tensor], ...] | None = None
 
     # What a backward rule sees as `ctx` ------------------------------------------------------------------------------
 
@@ -122,7 +117,7 @@ class Node:
         key = id(self)
         for kind, position in plan:
             value = tensors[position] if kind == "in" else outputs[position]
-            if value is None or isinstance(value, (int, float)):
+            if not hasattr(value, "_data"):
                 entries.append((value, None, 0))
                 continue
             storage = value._storage

@@ -61,7 +61,7 @@ def _forget() -> None:
     from ..registry import operators
 
     for operator in operators(plugins=False):
-        operator._kernels.clear()
+        operator.forget_kernels()
 
 
 def resolve(operator: Operator, path: Any, device: str) -> Callable[..., Any] | None:

@@ -1,0 +1,310 @@
+"""`kernel`: the one decorator of CPU kernels.
+
+    from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel, prange
+
+    @helper
+    def square(x):                      # may be called by kernels, becomes part of them
+        return x * x
+
+    @kernel
+    def squares(x, out):                # plain Python over NumPy arrays and numbers
+        for i in prange(x.size):
+            out[i] = square(x[i])
+
+    squares(x, out)                     # parallel; serial at one thread, in a forked child, inside `threads.serial()`
+    squares.serial(x, out)              # the serial twin by name: for work too small to share out (a region costs 1.3 us and more)
+
+A kernel is compiled for the types of its arguments at its first call and kept on disk (see `cache`). The serial twin, in
+which prange is range, is compiled only when it is needed.
+
+Rules for kernels. Module-level functions without closure. One prange for each kernel, whose iterations write to different
+places: `r[j] += ...` under prange is a race that nothing reports. Only prange loops run in parallel; loops are never fused.
+Division by zero gives inf or nan, as in NumPy. Sums that should vectorise ask for `@kernel(fastmath=REDUCTION)`, which lets them
+be reordered and keeps NaN and infinity; do not write x + 1e30 - 1e30 there.
+
+Kernels hold the global interpreter lock, always: that is what keeps two Python threads from entering parallel kernels at once,
+which some of Numba's threading layers answer by aborting the process.
+
+This module imports Numba: import it only from modules that are themselves loaded by a kernel path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import pickle
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any, overload
+
+import numba
+from numba import prange
+from numba.core import compiler, config, errors
+from numba.core.cpu_options import ParallelOptions
+from numba.core.serialize import dumps
+
+from . import cache, threads
+
+REDUCTION = frozenset({"reassoc", "nsz", "contract"})
+_ALLOWED_FASTMATH = REDUCTION | {"arcp", "afn"}
+_SLOW_COMPILE = 1.0
+_announced: set[str] = set()
+_GIL_IS_OFF = hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled()
+_without_gil = threading.Lock()
+
+if not os.environ.get("NUMBA_THREADING_LAYER_PRIORITY") and config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:
+    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]  # 1.3 us a region, not 40
+
+
+def _only_prange() -> ParallelOptions:
+    """Parallel prange loops and nothing else. An object: Numba empties a dict at the first compilation and then forgets it."""
+    options = ParallelOptions(True)
+    for name in ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"):
+        setattr(options, name, False)
+    return options
+
+
+class _KernelCache:
+    """What Numba's dispatcher asks for compiled code: one file for each kernel, variant and signature."""
+
+    def __init__(self, owner: Kernel, variant: str) -> None:
+        self.owner, self.variant = owner, variant
+        self.compiling = 0
+        self._timer: threading.Timer | None = None
+
+    @property
+    def cache_path(self) -> str:
+        return str(cache.directory())
+
+    def enable(self) -> None: ...
+
+    def disable(self) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def _path(self, signature: Any, codegen: Any) -> Path | None:
+        folder = cache.directory()
+        if folder is None:
+            return None
+        facts = (self.owner.source_key(), self.variant, str(signature), codegen.magic_tuple())
+        key = hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
+        return folder / f"{self.owner.name}-{self.variant}-{key}.nbc"
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        path = self._path(signature, target_context.codegen())
+        payload = None if path is None else cache.load(path)
+        if payload is not None:
+            try:
+                return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
+            except Exception as error:  # an unreadable entry is compiled anew and replaced
+                warnings.warn(f"{self.owner.name}: cached code was unusable ({error}); compiling again", RuntimeWarning, stacklevel=2)
+        self.compiling += 1
+        if self._timer is None:
+            self._timer = threading.Timer(_SLOW_COMPILE, _announce, (self.owner.name, path is not None))
+            self._timer.daemon = True
+            self._timer.start()
+        return None
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        self.finished()
+        path = self._path(signature, result.codegen)
+        if path is None:
+            return
+        if result.library.has_dynamic_globals or result.lifted:
+            raise TypeError(f"kernel {self.owner.name}: refers to addresses or large global arrays, so it cannot be cached")
+        cache.store(path, dumps(result._reduce()))
+
+    def finished(self) -> None:
+        self.compiling = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _announce(name: str, kept: bool) -> None:
+    if name not in _announced:
+        _announced.add(name)
+        note = "first use; cached afterwards" if kept else "first use"
+        print(f"tinygrad_cv: compiling {name} ({note})", file=sys.stderr, flush=True)
+
+
+class Kernel:
+    """A function compiled for the CPU at its first call, in a parallel and a serial variant; see the module's text."""
+
+    def __init__(self, function: FunctionType, fastmath: frozenset[str], name: str | None = None) -> None:
+        if function.__closure__:
+            raise TypeError(f"kernel {function.__qualname__}: a kernel must be a module-level function without closure")
+        if not fastmath <= _ALLOWED_FASTMATH:
+            raise ValueError(
+                f"kernel {function.__qualname__}: fastmath may hold {', '.join(sorted(_ALLOWED_FASTMATH))}, "
+                f"got {', '.join(sorted(fastmath - _ALLOWED_FASTMATH))}, which gives wrong results for NaN or infinity"
+            )
+        self.function = function
+        self.fastmath = fastmath
+        self.name = name or function.__name__.strip("_")
+        self.has_prange = _mentions(function, prange)
+        self.__doc__, self.__module__, self.__name__ = function.__doc__, function.__module__, function.__name__
+        self.__wrapped__ = function
+        self._source_key: str | None = None
+        self._caches: dict[str, _KernelCache] = {}
+        self._serial: Callable[..., Any] | None = None
+        self._parallel: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        local = threads.local
+        if local.generation != threads.shared.generation:
+            threads.prepare()
+        run = self._serial if local.serial else self._parallel
+        try:
+            if run is None:
+                run = self._make("serial" if local.serial else "parallel")
+            if _GIL_IS_OFF:
+                with _without_gil:
+                    return run(*arguments)
+            return run(*arguments)
+        except Exception as error:
+            self._explain(error, arguments)
+            raise
+
+    def serial(self, *arguments: Any) -> Any:
+        """Runs the serial twin."""
+        try:
+            return (self._serial or self._make("serial"))(*arguments)
+        except Exception as error:
+            self._explain(error, arguments)
+            raise
+
+    def _make(self, variant: str) -> Callable[..., Any]:
+        if not self.has_prange:
+            variant = "serial"
+        if variant == "serial" and self._serial is not None:
+            self._parallel = self._serial
+            return self._serial
+        options: dict[str, Any] = {"error_model": "numpy", "fastmath": set(self.fastmath)}
+        if variant == "parallel":
+            options["parallel"] = _only_prange()
+        dispatcher = numba.njit(**options)(self.function)
+        if isinstance(dispatcher, FunctionType):  # NUMBA_DISABLE_JIT
+            self._serial = self._parallel = dispatcher
+            return dispatcher
+        self._caches[variant] = dispatcher._cache = _KernelCache(self, variant)
+        if variant == "parallel":
+            self._parallel = dispatcher
+        else:
+            self._serial = dispatcher
+            if not self.has_prange:
+                self._parallel = dispatcher
+        return dispatcher  # type: ignore[no-any-return]
+
+    def source_key(self) -> str:
+        """A hash of the kernel's code and of every file its helpers come from."""
+        if self._source_key is None:
+            digest = hashlib.sha256(f"{self.function.__module__}.{self.function.__qualname__} {sorted(self.fastmath)}".encode())
+            digest.update(self.function.__code__.co_code + repr(self.function.__code__.co_consts).encode())
+            for path in sorted(_files_of(self.function)):
+                digest.update(_text_of(path))
+            self._source_key = digest.hexdigest()
+        return self._source_key
+
+    def _explain(self, error: Exception, arguments: tuple[Any, ...]) -> None:
+        """Raises a named RuntimeError if `error` came from compiling, and leaves errors raised by the kernel alone."""
+        compiling = [c for c in self._caches.values() if c.compiling]
+        for c in compiling:
+            c.finished()
+        if isinstance(error, errors.NumbaError) or compiling:
+            described = ", ".join(map(_describe, arguments))
+            raise RuntimeError(f"{self.name}: the cpu kernel does not compile for ({described})\n{error}") from error
+
+    def compiled(self) -> dict[str, list[str]]:
+        """The signatures in memory, for each variant: what this process compiled or loaded."""
+        made = {"parallel": self._parallel, "serial": self._serial}
+        return {name: [str(s) for s in d.signatures] for name, d in made.items() if d is not None and hasattr(d, "signatures")}
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.name}>"
+
+
+def _mentions(function: FunctionType, wanted: Any) -> bool:
+    code = function.__code__
+    return any(function.__globals__.get(n) is wanted for n in code.co_names) or "prange" in code.co_names
+
+
+def _files_of(function: Callable[..., Any], seen: set[int] | None = None) -> set[str]:
+    """The source files of a function and of all jitted helpers and intrinsics that it reaches through its module's globals."""
+    seen = set() if seen is None else seen
+    seen.add(id(function))
+    files = {function.__code__.co_filename}
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        reached = getattr(value, "py_func", None) or getattr(value, "_defn", None) or value
+        if isinstance(reached, FunctionType) and id(reached) not in seen and not reached.__module__.startswith("numba."):
+            files |= _files_of(reached, seen)
+    return files
+
+
+_texts: dict[str, bytes] = {}
+
+
+def _text_of(path: str) -> bytes:
+    if path not in _texts:
+        try:
+            content = Path(path).read_bytes()
+        except OSError:  # generated text, notebooks: linecache knows what the file system does not
+            import linecache
+
+            content = "".join(linecache.getlines(path)).encode()
+        _texts[path] = hashlib.sha256(content).digest()
+    return _texts[path]
+
+
+def _describe(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape") and hasattr(value, "flags"):
+        layout = "C" if value.flags.c_contiguous else "F" if value.flags.f_contiguous else "strided"
+        return f"{value.dtype}{list(value.shape)} {layout}"
+    return f"{type(value).__name__} {value!r}" if isinstance(value, (int, float, bool, str)) else type(value).__name__
+
+
+@overload
+def kernel(function: Callable[..., Any], /) -> Kernel: ...
+
+
+@overload
+def kernel(*, fastmath: frozenset[str] | set[str] = ..., name: str | None = ...) -> Callable[[Callable[..., Any]], Kernel]: ...
+
+
+def kernel(
+    function: Callable[..., Any] | None = None, /, *, fastmath: frozenset[str] | set[str] = frozenset(), name: str | None = None
+) -> Any:
+    """Makes a kernel of a module-level function.
+
+    fastmath: LLVM flags, at most REDUCTION = {"reassoc", "nsz", "contract"} and {"arcp", "afn"}; none by default, and never those
+    under which NaN and infinity go wrong. name: what messages and cache files call it; the function's name if not given.
+
+    Raises TypeError for a closure, ValueError for other flags. Calling the kernel raises RuntimeError if it does not compile,
+    naming it, the device and the arguments.
+    """
+    if function is not None:
+        if not inspect.isfunction(function):
+            raise TypeError(f"kernel: expected a function, got {type(function).__name__}")
+        return Kernel(function, frozenset(), name)
+    return lambda f: Kernel(f, frozenset(fastmath), name)
+
+
+def helper(function: Callable[..., Any] | None = None, /, *, fastmath: frozenset[str] | set[str] = frozenset()) -> Any:
+    """Makes a function that kernels (and helpers) may call; it is compiled into them. Its file counts in their cache key."""
+    if function is None:
+        return lambda f: helper(f) if not fastmath else _helper(f, fastmath)
+    return _helper(function, frozenset())
+
+
+def _helper(function: Any, fastmath: frozenset[str] | set[str]) -> Any:
+    return numba.njit(error_model="numpy", fastmath=set(fastmath), forceinline=True)(function)
+
+
+__all__ = ["REDUCTION", "Kernel", "helper", "kernel", "prange"]
