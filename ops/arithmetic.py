@@ -1,12 +1,53 @@
-"""Sums, differences, products, quotients and powers."""
+"""Sums, products, quotients, powers and what is built from one or two of them."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Elementwise, Real, elementwise, op
+from ..extend import Array, Elementwise, Real, Tensor, call, elementwise, op
+
+NONZERO = Real(-2, 2, avoid=(0.0,))
+
+
+def kind_of(*operands: Any) -> str:
+    """The NumPy kind ('b', 'i', 'u' or 'f') of operands that are promoted already: that of the first array."""
+    return next(a.dtype.kind for a in operands if isinstance(a, np.ndarray))
+
+
+def is_floating(value: Any) -> bool:
+    """Whether a Tensor or a number is of a floating type."""
+    return value.dtype.kind == "f" if isinstance(value, (Tensor, np.generic)) else isinstance(value, float)
+
+
+def is_bool(value: Any) -> bool:
+    """Whether a Tensor or a number is of the boolean type."""
+    return value.dtype.kind == "b" if isinstance(value, (Tensor, np.generic)) else isinstance(value, bool)
+
+
+def scale_by(name: str, attribute: str, factor: Any, array: Any, *others: Any) -> Any:
+    """`factor * array` in the array's dtype. TypeError for a fraction of integers, as PyTorch has it."""
+    if isinstance(factor, np.generic):
+        factor = factor.item()
+    if isinstance(factor, float) and kind_of(array, *others) != "f":
+        raise TypeError(f"{name}: {attribute}={factor} must be an integer when the tensors are integers")
+    return np.multiply(array, factor)
+
+
+def refuse_zero_divisor(name: str, other: Any) -> None:
+    """RuntimeError where an integer would be divided by zero."""
+    if np.any(np.equal(other, 0)):
+        raise RuntimeError(f"{name}: integer division by zero; make the divisor nonzero or use floating tensors")
+
+
+def refuse_bool(name: str, instead: str, *operands: Any) -> None:
+    """TypeError where every operand is boolean and the operator has no meaning for it."""
+    if all(is_bool(v) for v in operands):
+        raise TypeError(f"{name}: not defined for bool tensors; {instead}")
 
 
 @op("add", domain=elementwise(Real(), Real(), alpha=Real(0.5, 2)), formula="input + alpha * other", inplace=True)
@@ -14,19 +55,40 @@ class add(Elementwise):
     """input + alpha * other, elementwise.
 
     input, other: Tensors or numbers of shapes that broadcast. The result has the broadcast shape and the promoted dtype.
+    TypeError for a fractional alpha with integer tensors.
     """
 
     scalar = "input + alpha * other"
-    quiet = True
 
     def reference(input: Array, other: Array, *, alpha: float = 1) -> np.ndarray:
-        return np.add(input, other) if alpha == 1 else np.add(input, np.multiply(other, alpha))
+        return np.add(input, other) if alpha == 1 else np.add(input, scale_by("add", "alpha", alpha, other, input))
 
     def grad_input(upstream):
         return upstream
 
     def grad_other(upstream, alpha):
         return upstream if alpha == 1 else upstream * alpha
+
+
+@op("sub", domain=elementwise(Real(), Real(), alpha=Real(0.5, 2)), formula="input - alpha * other", inplace=True)
+class sub(Elementwise):
+    """input - alpha * other, elementwise, with broadcasting and promotion.
+
+    TypeError for two bool tensors (use ^ or logical_xor) and for a fractional alpha with integer tensors.
+    """
+
+    scalar = "input - alpha * other"
+
+    def reference(input: Array, other: Array, *, alpha: float = 1) -> np.ndarray:
+        if kind_of(input, other) == "b":
+            raise TypeError("sub: not defined for two bool tensors; use ^ or logical_xor, or convert to integers")
+        return np.subtract(input, other) if alpha == 1 else np.subtract(input, scale_by("sub", "alpha", alpha, other, input))
+
+    def grad_input(upstream):
+        return upstream
+
+    def grad_other(upstream, alpha):
+        return upstream * -alpha if alpha != 1 else -upstream
 
 
 @op("mul", domain=elementwise(Real(), Real()), formula="input * other", inplace=True)
@@ -45,33 +107,339 @@ class mul(Elementwise):
         return upstream * input
 
 
+def _between_multiples(draw):
+    """Quotients that keep clear of the integers, where rounded division jumps."""
+    shape = draw.shape((0, 3))
+    other = draw.real(draw.broadcastable(shape), 0.7, 1.3) * draw.choice([1.0, -1.0])
+    return other * (draw.integers(shape, -2, 3) + draw.real(shape, 0.15, 0.85)), other
+
+
+def _div_domain(draw):
+    mode = draw.choice([None, "trunc", "floor"])
+    return elementwise(Real(), NONZERO)(draw) if mode is None else call(*_between_multiples(draw), rounding_mode=mode)
+
+
+_FLOOR_DIVIDE = (
+    "input / other if other == 0.0 else rint((input - fmod(input, other)) / other"
+    " - (1.0 if fmod(input, other) != 0.0 and (fmod(input, other) < 0.0) != (other < 0.0) else 0.0))"
+)
+
+
+@op("div", domain=_div_domain, formula="input / other, or its rounded value", inplace=True)
+class div(Elementwise):
+    """input / other, elementwise, with broadcasting and promotion.
+
+    rounding_mode: None divides truly, and integers then give the default floating dtype; 'trunc' rounds the quotient towards zero
+    and 'floor' down, and integers stay integers. A rounded quotient has gradient 0. RuntimeError for a rounded integer
+    division by zero, ValueError for another rounding_mode.
+    """
+
+    def scalar(rounding_mode):
+        return {None: "input / other", "trunc": "trunc(input / other)", "floor": _FLOOR_DIVIDE}[rounding_mode]
+
+    def prepare(input, other, *, rounding_mode=None):
+        if rounding_mode is not None:
+            if rounding_mode not in ("trunc", "floor"):
+                raise ValueError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
+            refuse_bool("div", "convert to integers, or leave rounding_mode None", input, other)
+        return input, other, rounding_mode
+
+    def reference(input: Array, other: Array, *, rounding_mode: str | None = None) -> np.ndarray:
+        floating = kind_of(input, other) == "f"
+        if rounding_mode is None:
+            if not floating:
+                dtype = tg.get_default_dtype()
+                input, other = np.asarray(input, dtype), np.asarray(other, dtype)
+            return np.true_divide(input, other)
+        if floating:
+            return np.floor_divide(input, other) if rounding_mode == "floor" else np.trunc(np.true_divide(input, other))
+        refuse_zero_divisor("div", other)
+        down = np.floor_divide(input, other)
+        if rounding_mode == "floor":
+            return down
+        inexact = np.not_equal(np.remainder(input, other), 0)
+        return down + (inexact & np.not_equal(np.less(input, 0), np.less(other, 0))).astype(down.dtype)
+
+    def grad_input(upstream, other, rounding_mode):
+        return upstream / other if rounding_mode is None else tg.zeros_like(upstream)
+
+    def grad_other(upstream, other, out, rounding_mode):
+        return -(upstream * out) / other if rounding_mode is None else tg.zeros_like(upstream)
+
+
+@op("floor_divide", domain=lambda draw: call(*_between_multiples(draw)), formula="floor(input / other)", inplace=True)
+class floor_divide(Elementwise):
+    """The quotient rounded down (`//`). Integers stay integers; the derivative is not recorded, as in PyTorch.
+
+    RuntimeError for an integer division by zero, TypeError for two bool tensors.
+    """
+
+    scalar = _FLOOR_DIVIDE
+    differentiable = False
+
+    def reference(input: Array, other: Array) -> np.ndarray:
+        kind = kind_of(input, other)
+        if kind == "b":
+            raise TypeError("floor_divide: not defined for bool tensors; convert to integers")
+        if kind != "f":
+            refuse_zero_divisor("floor_divide", other)
+        return np.floor_divide(input, other)
+
+
+_REMAINDER = (
+    "fmod(input, other) + other if fmod(input, other) != 0.0 and (fmod(input, other) < 0.0) != (other < 0.0)"
+    " else fmod(input, other)"
+)
+
+
+def _refuse_modulus(name: str, input: Any, other: Any) -> None:
+    kind = kind_of(input, other)
+    if kind == "b":
+        raise TypeError(f"{name}: not defined for bool tensors; convert to integers")
+    if kind != "f":
+        refuse_zero_divisor(name, other)
+
+
+@op(
+    "remainder",
+    domain=lambda draw: call(*_between_multiples(draw)),
+    formula="input - other * floor(input / other)",
+    kinks=("input is a multiple of other",),
+    inplace=True,
+)
+class remainder(Elementwise):
+    """The remainder of the division rounded down, with the sign of `other` (Python's %).
+
+    The gradient of `other` is -floor(input / other), also where the value jumps. RuntimeError for an integer division by zero.
+    """
+
+    scalar = _REMAINDER
+
+    def reference(input: Array, other: Array) -> np.ndarray:
+        _refuse_modulus("remainder", input, other)
+        return np.remainder(input, other)
+
+    def grad_input(upstream):
+        return upstream
+
+    def grad_other(upstream, input, other):
+        return -upstream * tg.div(input, other, rounding_mode="floor")
+
+
+@op(
+    "fmod",
+    domain=lambda draw: call(*_between_multiples(draw)),
+    formula="input - other * trunc(input / other)",
+    kinks=("input is a multiple of other",),
+    inplace=True,
+)
+class fmod(Elementwise):
+    """The remainder of the division rounded towards zero, with the sign of `input` (C's fmod).
+
+    The gradient of `other` is -trunc(input / other), also where the value jumps. RuntimeError for an integer division by zero.
+    """
+
+    scalar = "fmod(input, other)"
+
+    def reference(input: Array, other: Array) -> np.ndarray:
+        _refuse_modulus("fmod", input, other)
+        return np.fmod(input, other)
+
+    def grad_input(upstream):
+        return upstream
+
+    def grad_other(upstream, input, other):
+        return -upstream * tg.div(input, other, rounding_mode="trunc")
+
+
+def _pow_domain(draw):
+    positive = Real(0.5, 2)
+    form = draw.choice(["number exponent", "both", "fraction", "number base"])
+    if form == "both":
+        return elementwise(positive, Real())(draw)
+    shape = draw.shape((0, 3))
+    if form == "number exponent":
+        return call(draw.real(shape, -2, 2, (0.0,)), draw.choice([2, 3.0, 1, 0, -1, -2.0]))
+    if form == "fraction":
+        return call(draw.real(shape, 0.5, 2), draw.choice([0.5, 1.5, -0.5]))
+    return call(draw.choice([2.0, 0.5, 1]), draw.real(shape))
+
+
+@op("pow", domain=_pow_domain, formula="input ** exponent", inplace=True)
+class pow(Elementwise):
+    """input to the power `exponent`; either may be a number.
+
+    At an exponent of 0 the gradient of `input` is 0, also at input 0; at input 0 and exponent >= 0 the gradient of `exponent` is 0.
+    Integers keep their dtype; RuntimeError for a negative integer number as their exponent (in a tensor of exponents such a
+    power is rounded towards zero), TypeError for bools.
+    """
+
+    scalar = "pow(input, exponent)"
+
+    def reference(input: Array, exponent: Array) -> np.ndarray:
+        kind = kind_of(input, exponent)
+        if kind == "f":
+            return input**exponent
+        if kind == "b":
+            raise TypeError("pow: not defined for bool tensors; convert to integers")
+        negative = np.less(exponent, 0)
+        if not negative.any():
+            return np.power(input, exponent)
+        if not isinstance(exponent, np.ndarray):
+            raise RuntimeError(f"pow: integers have no power {exponent} among the integers; use a floating tensor or exponent")
+        odd = np.remainder(exponent, 2) == 1
+        inverse = np.where(np.equal(input, 1), 1, np.where(np.equal(input, -1), np.where(odd, -1, 1), 0))
+        return np.where(negative, inverse, np.power(input, np.where(negative, 0, exponent))).astype(exponent.dtype)
+
+    def grad_input(upstream, input, exponent):
+        if isinstance(exponent, Tensor):
+            # 0 ** -1 is kept out of the product, where it would make 0 * inf.
+            lowered = tg.where((exponent == 0) & (input == 0), 1.0, exponent) - 1
+            return upstream * (exponent * tg.pow(input, lowered))
+        if exponent == 0:
+            return tg.zeros_like(upstream)
+        return upstream if exponent == 1 else upstream * (exponent * input ** (exponent - 1))
+
+    def grad_exponent(upstream, input, exponent, out):
+        if isinstance(input, Tensor):
+            return upstream * out * tg.where((input == 0) & (exponent >= 0), 1.0, input).log()
+        if input == 0:
+            return tg.where(exponent >= 0, 0.0, upstream * out * -math.inf)
+        return upstream * out * (math.log(input) if input > 0 else math.nan)
+
+
 @op("neg", domain=elementwise(Real()), formula="-input", inplace=True)
 class neg(Elementwise):
-    """-input."""
+    """-input. TypeError for a bool tensor."""
 
     scalar = "-input"
 
-    def prepare(input):
-        if isinstance(input, tg.Tensor) and input.dtype.kind == "b":
-            raise TypeError("neg: a bool tensor has no negative; use logical_not or ~")
-        return (input,)
-
     def reference(input: Array) -> np.ndarray:
+        if input.dtype.kind == "b":
+            raise TypeError("neg: a bool tensor has no negative; use logical_not or ~")
         return np.negative(input)
 
     def grad_input(upstream):
         return -upstream
 
 
-@op("exp", domain=elementwise(Real(-2, 2)), formula="e^input", inplace=True)
-class exp(Elementwise):
-    """e ** input. Integers give float32."""
+@op("positive", domain=elementwise(Real()), formula="input")
+class positive(Elementwise):
+    """+input: the same values. TypeError for a bool tensor."""
 
-    scalar = "exp(input)"
+    scalar = "input"
+
+    def reference(input: Array) -> np.ndarray:
+        if input.dtype.kind == "b":
+            raise TypeError("positive: not defined for a bool tensor; convert it to integers")
+        return np.positive(input)
+
+    def grad_input(upstream):
+        return upstream
+
+
+@op("abs", domain=elementwise(NONZERO), formula="|input|", kinks={0.0: 0.0}, inplace=True)
+class abs(Elementwise):
+    """The absolute value. Its gradient at 0 is 0. TypeError for a bool tensor."""
+
+    scalar = "abs(input)"
+
+    def reference(input: Array) -> np.ndarray:
+        if input.dtype.kind == "b":
+            raise TypeError("abs: not defined for a bool tensor; convert it to integers")
+        return np.abs(input)
+
+    def grad_input(upstream, input):
+        return upstream * input.sign()
+
+
+@op("sign", domain=elementwise(NONZERO), formula="-1, 0 or 1 by the sign of input", kinks={0.0: 0.0}, inplace=True)
+class sign(Elementwise):
+    """1 where input > 0, -1 where input < 0, else 0 (for NaN too, as PyTorch). Its gradient is 0 everywhere."""
+
+    scalar = "1.0 if input > 0.0 else (-1.0 if input < 0.0 else 0.0)"
+
+    def reference(input: Array) -> np.ndarray:
+        if input.dtype.kind == "b":
+            return input.copy()
+        return np.subtract(input > 0, input < 0, dtype=input.dtype)
+
+    def grad_input(upstream):
+        return tg.zeros_like(upstream)
+
+
+@op("reciprocal", domain=elementwise(NONZERO), formula="1 / input", inplace=True)
+class reciprocal(Elementwise):
+    """1 / input. Integers give the default floating dtype."""
+
+    scalar = "1.0 / input"
     int_to_float = True
 
     def reference(input: Array) -> np.ndarray:
-        return np.exp(input)
+        return np.true_divide(1.0, input)
 
     def grad_input(upstream, out):
-        return upstream * out
+        return -upstream * (out * out)
+
+
+@op("square", domain=elementwise(Real()), formula="input ** 2", inplace=True)
+class square(Elementwise):
+    """input * input. Bools give int64."""
+
+    scalar = "input * input"
+
+    def reference(input: Array) -> np.ndarray:
+        return np.square(input) if input.dtype.kind != "b" else input.astype(np.int64)
+
+    def grad_input(upstream, input):
+        return upstream * (2.0 * input)
+
+
+@op(
+    "addcmul",
+    domain=elementwise(Real(), Real(), Real(), value=Real(0.5, 2)),
+    formula="input + value * tensor1 * tensor2",
+    inplace=True,
+)
+class addcmul(Elementwise):
+    """input + value * tensor1 * tensor2, elementwise, of shapes that broadcast. TypeError for a fractional value with integers."""
+
+    scalar = "input + value * tensor1 * tensor2"
+
+    def reference(input: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> np.ndarray:
+        return np.add(input, np.multiply(scale_by("addcmul", "value", value, tensor1, input, tensor2), tensor2))
+
+    def grad_input(upstream):
+        return upstream
+
+    def grad_tensor1(upstream, tensor2, value):
+        return upstream * (tensor2 * value)
+
+    def grad_tensor2(upstream, tensor1, value):
+        return upstream * (tensor1 * value)
+
+
+@op(
+    "addcdiv",
+    domain=elementwise(Real(), Real(), NONZERO, value=Real(0.5, 2)),
+    formula="input + value * tensor1 / tensor2",
+    inplace=True,
+)
+class addcdiv(Elementwise):
+    """input + value * tensor1 / tensor2, elementwise, of shapes that broadcast. TypeError where all are integers."""
+
+    scalar = "input + value * tensor1 / tensor2"
+
+    def reference(input: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> np.ndarray:
+        if kind_of(input, tensor1, tensor2) != "f":
+            raise TypeError("addcdiv: expected floating tensors, got integers; use .float(), or div with rounding_mode and add")
+        return np.add(input, np.true_divide(scale_by("addcdiv", "value", value, tensor1, input, tensor2), tensor2))
+
+    def grad_input(upstream):
+        return upstream
+
+    def grad_tensor1(upstream, tensor2, value):
+        return upstream * (value / tensor2)
+
+    def grad_tensor2(upstream, tensor1, tensor2, value):
+        return -upstream * (value * tensor1 / (tensor2 * tensor2))

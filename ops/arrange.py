@@ -1,1 +1,496 @@
-"""Under construction."""
+"""Operators that join, cut and repeat tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import tinygrad_cv as tg
+
+from ..extend import Array, Composite, Op, Tensor, call, op
+from .shape import canonical_axes, canonical_axis, unpacked
+
+# Joining --------------------------------------------------------------------------------------------------------------
+
+
+def _operands(name: str, tensors) -> list[Tensor]:
+    """The tensors to join, in their common dtype; TypeError for anything else, ValueError for none."""
+    tensors = list(tensors)
+    if not tensors:
+        raise ValueError(f"{name}: expected at least one tensor, got an empty list")
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a list of Tensors, it holds a {type(tensor).__name__}")
+    dtype = tensors[0]._data.dtype
+    if any([tensor._data.dtype != dtype for tensor in tensors]):
+        dtype = tg.dtypes.result_type(tensors)
+        tensors = [tensor.to(dtype) for tensor in tensors]
+    return tensors
+
+
+def _cat_arguments(name: str, tensors, dim: int) -> tuple[list[Tensor], int]:
+    tensors = _operands(name, tensors)
+    if any([t._data.ndim != tensors[0]._data.ndim for t in tensors]):
+        tensors = [t for t in tensors if t.shape != (0,)] or tensors  # as in PyTorch, "nothing" joins anything
+    first = tensors[0]._data.shape
+    if not first:
+        raise ValueError(f"{name}: 0-d tensors have no axis to join along; use stack")
+    axis = canonical_axis(name, dim, len(first))
+    for i, tensor in enumerate(tensors):
+        shape = tensor._data.shape
+        if shape != first and (len(shape) != len(first) or shape[:axis] + shape[axis + 1 :] != first[:axis] + first[axis + 1 :]):
+            raise ValueError(
+                f"{name}: tensor {i} has shape {shape}, which does not fit {first}: sizes must be equal on every axis but dim {axis}"
+            )
+    return tensors, axis
+
+
+def _cat_gradients(upstream, ctx, dim):
+    gradients, start = [], 0
+    for shape, needed in zip(ctx.input_shapes, ctx.needs, strict=True):
+        gradients.append(upstream.narrow(dim, start, shape[dim]) if needed else None)
+        start += shape[dim]
+    return gradients
+
+
+def _cat_domain(draw):
+    shape = list(draw.shape((1, 3), high=3))
+    dim = draw.integer(0, len(shape) - 1)
+    tensors = []
+    for _ in range(draw.integer(1, 3)):
+        shape[dim] = draw.integer(1, 3)
+        tensors.append(draw.real(shape))
+    return call(tensors, draw.choice([dim, dim - len(shape)]))
+
+
+@op("cat", domain=_cat_domain, formula="out = tensors one after the other along dim", method=False)
+class cat(Op):
+    """The tensors one after the other along axis `dim`, in new memory and in their promoted dtype.
+
+    Shapes must agree on all other axes (ValueError); tensors of shape (0,) are skipped.
+    """
+
+    def prepare(tensors, dim=0):
+        return _cat_arguments("cat", tensors, dim)
+
+    def reference(tensors: list[Array], dim: int = 0) -> np.ndarray:
+        return np.concatenate(tensors, axis=dim)
+
+    backward = _cat_gradients
+
+
+@op("concat", domain=_cat_domain, formula="out = tensors one after the other along dim", method=False)
+class concat(Op):
+    """Another name of `cat`."""
+
+    def prepare(tensors, dim=0):
+        return _cat_arguments("concat", tensors, dim)
+
+    def reference(tensors: list[Array], dim: int = 0) -> np.ndarray:
+        return np.concatenate(tensors, axis=dim)
+
+    backward = _cat_gradients
+
+
+def _stack_domain(draw):
+    shape = draw.shape((0, 3), high=3)
+    return call([draw.real(shape) for _ in range(draw.integer(1, 3))], draw.integer(-len(shape) - 1, len(shape)))
+
+
+@op("stack", domain=_stack_domain, formula="out = tensors along a new axis dim", method=False)
+class stack(Op):
+    """The tensors, all of one shape, side by side along a new axis at position `dim`, in new memory.
+
+    ValueError if the shapes differ, IndexError if `dim` is not in -ndim - 1 .. ndim.
+    """
+
+    def prepare(tensors, dim=0):
+        tensors = _operands("stack", tensors)
+        shape = tensors[0]._data.shape
+        n = len(shape) + 1
+        if not -n <= dim < n:
+            raise IndexError(f"stack: dim {dim} is out of range for tensors of shape {shape}; use {-n}..{n - 1}")
+        for i, tensor in enumerate(tensors):
+            if tensor._data.shape != shape:
+                raise ValueError(f"stack: tensor {i} has shape {tensor.shape}, expected {shape}; all shapes must be equal")
+        return tensors, dim % n
+
+    def reference(tensors: list[Array], dim: int = 0) -> np.ndarray:
+        return np.stack(tensors, axis=dim)
+
+    def backward(upstream, ctx, dim):
+        return [upstream.select(dim, i) if needed else None for i, needed in enumerate(ctx.needs)]
+
+
+def _same_shapes_domain(draw):
+    shape = draw.shape((0, 3), high=3)
+    return call([draw.real(shape) for _ in range(draw.integer(1, 3))])
+
+
+@op("hstack", domain=_same_shapes_domain, formula="out = tensors side by side", method=False)
+class hstack(Composite):
+    """The tensors joined along axis 1, or along axis 0 where they are 1-D (0-d tensors count as 1-D)."""
+
+    def reference(tensors: list[Array]) -> np.ndarray:
+        return np.hstack(tensors)
+
+    def compose(tensors):
+        tensors = [tg.atleast_1d(t) for t in tensors]
+        return tg.cat(tensors, 0 if tensors and tensors[0].ndim == 1 else 1)
+
+
+@op("vstack", domain=_same_shapes_domain, formula="out = tensors on top of each other", method=False)
+class vstack(Composite):
+    """The tensors, each as at least 2-D, joined along axis 0."""
+
+    def reference(tensors: list[Array]) -> np.ndarray:
+        return np.vstack(tensors)
+
+    def compose(tensors):
+        return tg.cat([tg.atleast_2d(t) for t in tensors], 0)
+
+
+# Cutting --------------------------------------------------------------------------------------------------------------
+
+
+def _narrow_domain(draw):
+    shape = draw.shape((1, 3))
+    dim = draw.integer(0, len(shape) - 1)
+    start = draw.integer(0, shape[dim] - 1)
+    return call(draw.real(shape), draw.choice([dim, dim - len(shape)]), start, draw.integer(1, shape[dim] - start))
+
+
+@op("narrow", domain=_narrow_domain, formula="out = input[start : start + length] along dim")
+class narrow(Op):
+    """A view of the `length` elements from `start` along axis `dim`. A negative start counts from the end.
+
+    IndexError if the range leaves the axis, or the tensor is 0-d.
+    """
+
+    view = True
+
+    def prepare(input, dim, start, length):
+        shape = input._data.shape
+        if not shape:
+            raise IndexError("narrow: a 0-d tensor has no axis to cut")
+        axis = canonical_axis("narrow", dim, len(shape))
+        size, start, length = shape[axis], int(start), int(length)
+        begin = start + size if start < 0 else start
+        if length < 0 or begin < 0 or begin + length > size:
+            raise IndexError(f"narrow: start {start} and length {length} leave axis {axis} of size {size} in shape {shape}")
+        return input, axis, begin, length
+
+    def reference(input: Array, dim: int, start: int, length: int) -> np.ndarray:
+        return input[(slice(None),) * dim + (slice(start, start + length),)]
+
+    def grad_input(upstream, ctx, dim, start, length):
+        where = (slice(None),) * dim + (slice(start, start + length),)
+        return tg.getitem_backward(upstream, ctx.input_shapes[0], where)
+
+
+def _select_domain(draw):
+    shape = draw.shape((1, 3))
+    dim = draw.integer(-len(shape), len(shape) - 1)
+    return call(draw.real(shape), dim, draw.integer(-shape[dim], shape[dim] - 1))
+
+
+@op("select", domain=_select_domain, formula="out = input[index] along dim")
+class select(Op):
+    """A view of `input` at position `index` of axis `dim`, which disappears. IndexError out of range."""
+
+    view = True
+
+    def prepare(input, dim, index):
+        shape = input._data.shape
+        if not shape:
+            raise IndexError("select: a 0-d tensor has no axis to select from")
+        axis = canonical_axis("select", dim, len(shape))
+        size, index = shape[axis], index.__index__()
+        if not -size <= index < size:
+            raise IndexError(f"select: index {index} is out of range for axis {axis} of size {size} in shape {shape}")
+        return input, axis, index % size
+
+    def reference(input: Array, dim: int, index: int) -> np.ndarray:
+        return input[(slice(None),) * dim + (index, ...)]
+
+    def grad_input(upstream, ctx, dim, index):
+        return tg.getitem_backward(upstream, ctx.input_shapes[0], (slice(None),) * dim + (index, ...))
+
+
+def _pieces(name: str, shape: tuple[int, ...], sizes, dim: int) -> tuple[int, list[int]]:
+    """The axis and the sizes of the pieces that `split` cuts it into."""
+    if not shape:
+        raise ValueError(f"{name}: a 0-d tensor has no axis to cut")
+    axis = canonical_axis(name, dim, len(shape))
+    size = shape[axis]
+    if isinstance(sizes, (tuple, list)):
+        if any(s < 0 for s in sizes) or sum(sizes) != size:
+            raise ValueError(f"{name}: sections {list(sizes)} must be non-negative and add up to {size}, the size of axis {axis}")
+        return axis, list(sizes)
+    if sizes < 0 or (sizes == 0 and size):
+        raise ValueError(f"{name}: the size of a piece must be positive, got {sizes}")
+    if size == 0:
+        return axis, [0]
+    return axis, [min(sizes, size - start) for start in range(0, size, sizes)]
+
+
+def _cut(tensor, axis: int, sizes: list[int]) -> tuple[Tensor, ...]:
+    pieces, start = [], 0
+    for size in sizes:
+        pieces.append(tensor.narrow(axis, start, size))
+        start += size
+    return tuple(pieces)
+
+
+def _cut_array(array: np.ndarray, axis: int, sizes: list[int]) -> tuple[np.ndarray, ...]:
+    return tuple(np.split(array, np.cumsum(sizes)[:-1], axis))
+
+
+@op(
+    "split",
+    domain=lambda draw: call(draw.real((5, 3, 4)), draw.choice([2, 3, 7]), draw.integer(-3, 2))
+    if draw.boolean()
+    else call(draw.real((5, 3)), [1, 0, 4], 0),
+    formula="(out_0, out_1, ...) = input cut along dim",
+)
+class split(Composite):
+    """A tuple of views: `tensor` cut along `dim` into pieces of one size (the last may be smaller) or of the listed sizes.
+
+    ValueError if the listed sizes do not add up to the size of the axis.
+    """
+
+    def reference(tensor: Array, split_size_or_sections, dim: int = 0) -> tuple[np.ndarray, ...]:
+        return _cut_array(tensor, *_pieces("split", tensor.shape, split_size_or_sections, dim))
+
+    def compose(tensor, split_size_or_sections, dim=0):
+        return _cut(tensor, *_pieces("split", tensor.shape, split_size_or_sections, dim))
+
+
+def _chunk_sizes(shape: tuple[int, ...], chunks: int, dim: int) -> tuple[int, list[int]]:
+    if chunks < 1:
+        raise ValueError(f"chunk: chunks must be at least 1, got {chunks}")
+    if not shape:
+        raise ValueError("chunk: a 0-d tensor has no axis to cut")
+    axis = canonical_axis("chunk", dim, len(shape))
+    if shape[axis] == 0:
+        return axis, [0] * chunks
+    return _pieces("chunk", shape, -(-shape[axis] // chunks), dim)
+
+
+@op(
+    "chunk",
+    domain=lambda draw: call(draw.real((5, 3, 4)), draw.integer(1, 6), draw.integer(-3, 2)),
+    formula="(out_0, out_1, ...) = input cut along dim into at most `chunks` equal pieces",
+)
+class chunk(Composite):
+    """A tuple of views: `input` cut along `dim` into pieces of ceil(size / chunks), the last maybe smaller; there may be fewer."""
+
+    def reference(input: Array, chunks: int, dim: int = 0) -> tuple[np.ndarray, ...]:
+        return _cut_array(input, *_chunk_sizes(input.shape, chunks, dim))
+
+    def compose(input, chunks, dim=0):
+        return _cut(input, *_chunk_sizes(input.shape, chunks, dim))
+
+
+@op(
+    "unbind",
+    domain=lambda draw: call(draw.real(draw.shape(3, high=3)), draw.integer(-3, 2)),
+    formula="(input[0], input[1], ...) along dim",
+)
+class unbind(Composite):
+    """A tuple of views, one for each position of axis `dim`, without that axis."""
+
+    def reference(input: Array, dim: int = 0) -> tuple[np.ndarray, ...]:
+        return tuple(np.moveaxis(input, dim, 0))
+
+    def compose(input, dim=0):
+        if not input.ndim:
+            raise ValueError("unbind: a 0-d tensor has no axis to cut")
+        axis = canonical_axis("unbind", dim, input.ndim)
+        return tuple([input.select(axis, i) for i in range(input.shape[axis])])
+
+
+# Repeating and turning ------------------------------------------------------------------------------------------------
+
+
+@op(
+    "repeat",
+    domain=lambda draw: call(draw.real((2, 3)), *draw.choice([(1, 2), (2, 1, 3), (3, 2)])),
+    formula="out = input laid out repeats times along every axis",
+)
+class repeat(Op):
+    """Copies of `input` laid side by side, `repeats[k]` of them along axis k; new leading axes where there are more repeats."""
+
+    def prepare(input, *repeats):
+        repeats = unpacked(repeats)
+        if len(repeats) < input.ndim or any(r < 0 for r in repeats):
+            raise ValueError(f"repeat: expected a count of 0 or more for each axis of shape {input.shape}, got {repeats}")
+        return input, repeats
+
+    def reference(input: Array, *repeats: int) -> np.ndarray:
+        return np.tile(input, repeats[0])
+
+    def grad_input(upstream, ctx, repeats):
+        shape = (1,) * (len(repeats) - len(ctx.input_shapes[0])) + ctx.input_shapes[0]
+        blocks = upstream.reshape(tuple(n for pair in zip(repeats, shape, strict=True) for n in pair))
+        return blocks.sum(tuple(range(0, 2 * len(repeats), 2))).reshape(ctx.input_shapes[0]) if repeats else upstream
+
+
+@op(
+    "tile",
+    domain=lambda draw: call(draw.real((2, 3)), draw.choice([(2,), (1, 2), (2, 1, 3), ()])),
+    formula="out = input laid out dims times along every axis",
+)
+class tile(Composite):
+    """As `repeat`, but missing leading counts are 1, as numpy.tile."""
+
+    def reference(input: Array, *dims: int) -> np.ndarray:
+        return np.tile(input, unpacked(dims))
+
+    def compose(input, *dims):
+        dims = unpacked(dims)
+        if any(d < 0 for d in dims):
+            raise ValueError(f"tile: counts must be 0 or more, got {dims}")
+        return input.repeat((1,) * (input.ndim - len(dims)) + dims)
+
+
+def _repeat_positions(name: str, repeats, size: int) -> np.ndarray:
+    """Which position along an axis of `size` each element of the result comes from."""
+    counts = np.asarray(repeats._data if isinstance(repeats, Tensor) else repeats)
+    if counts.dtype.kind not in "iu" or counts.ndim > 1 or (counts.ndim and counts.size not in (1, size)):
+        raise ValueError(f"{name}: repeats must be an integer or one for each of {size} elements, got shape {counts.shape}")
+    if (counts < 0).any():
+        raise ValueError(f"{name}: repeats must not be negative")
+    return np.repeat(np.arange(size), counts)
+
+
+@op(
+    "repeat_interleave",
+    domain=lambda draw: call(draw.real((3, 2)), draw.choice([2, [1, 0, 2]]), draw.choice([0, -2]))
+    if draw.boolean()
+    else call(draw.real((3, 2)), 2),
+    formula="out = every element of input repeats times in a row along dim",
+)
+class repeat_interleave(Composite):
+    """Each element along `dim` (default: of the flattened input) `repeats` times in a row; repeats may be one count for each.
+
+    output_size is accepted for PyTorch's sake and must fit. ValueError for counts of the wrong number or sign.
+    """
+
+    def reference(input: Array, repeats, dim: int | None = None, *, output_size: int | None = None) -> np.ndarray:
+        return np.repeat(input, repeats, axis=dim)
+
+    def compose(input, repeats, dim=None, *, output_size=None):
+        if dim is None or not input.ndim:
+            input, dim = input.reshape(-1), 0
+        dim = canonical_axis("repeat_interleave", dim, input.ndim)
+        positions = _repeat_positions("repeat_interleave", repeats, input.shape[dim])
+        if output_size is not None and output_size != len(positions):
+            raise ValueError(f"repeat_interleave: output_size is {output_size}, but the repeats add up to {len(positions)}")
+        return input.index_select(dim, tg.from_numpy(positions))
+
+
+def _roll_domain(draw):
+    x = draw.real((3, 4))
+    if draw.boolean():
+        return call(x, draw.integer(-5, 5))
+    return call(x, *draw.choice([(1, 0), (-2, -1), ((1, 2), (0, 1)), ((2, 1), (-1, -1))]))
+
+
+@op("roll", domain=_roll_domain, formula="out[(i + shifts) mod size] = input[i] along dims")
+class roll(Op):
+    """`input` moved by `shifts` along `dims`, what leaves at one end coming back at the other; flattened first without dims.
+
+    shifts, dims: integers, or as many shifts as dims. ValueError if the counts differ, IndexError for an axis out of range.
+    """
+
+    def prepare(input, shifts, dims=None):
+        moves = tuple(shifts) if isinstance(shifts, (tuple, list)) else (shifts,)
+        if dims is None or (isinstance(dims, (tuple, list)) and not dims):
+            if len(moves) != 1:
+                raise ValueError(f"roll: shifts {shifts} need as many dims; without dims give one shift")
+            return input, moves, None
+        axes = tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)
+        if len(axes) != len(moves):
+            raise ValueError(f"roll: got {len(moves)} shifts for {len(axes)} dims; they must be as many")
+        return input, moves, tuple(canonical_axis("roll", d, input.ndim, "dims") for d in axes)
+
+    def reference(input: Array, shifts, dims=None) -> np.ndarray:
+        return np.roll(input, shifts[0] if dims is None else shifts, axis=dims) if input.ndim else input.copy()
+
+    def grad_input(upstream, shifts, dims):
+        return upstream.roll(tuple(-s for s in shifts), dims)
+
+
+@op(
+    "flip",
+    domain=lambda draw: call(draw.real((2, 3, 2)), draw.choice([(0,), (1, -1), (0, 1, 2), ()])),
+    formula="out[size - 1 - i] = input[i] along dims",
+)
+class flip(Op):
+    """A copy of `input` with the order along `dims` reversed. IndexError out of range, ValueError for an axis named twice."""
+
+    def prepare(input, *dims):
+        return input, canonical_axes("flip", unpacked(dims), input.ndim, "dims")
+
+    def reference(input: Array, *dims: int) -> np.ndarray:
+        return np.array(np.flip(input, dims[0] if input.ndim else ()), order="C")
+
+    def grad_input(upstream, dims):
+        return upstream.flip(dims)
+
+
+@op(
+    "rot90",
+    domain=lambda draw: call(draw.real((2, 3, 2)), draw.integer(-5, 5), draw.choice([(0, 1), [1, 2], (-1, 0)])),
+    formula="input turned k times by 90 degrees from dims[0] towards dims[1]",
+)
+class rot90(Op):
+    """A copy of `input` turned by `k` quarter turns in the plane of the two axes `dims`, from the first towards the second."""
+
+    def prepare(input, k=1, dims=(0, 1)):
+        if len(dims) != 2 or input.ndim < 2:
+            raise ValueError(f"rot90: expected two axes in dims and a tensor with at least two, got {dims} and shape {input.shape}")
+        return input, k % 4, canonical_axes("rot90", dims, input.ndim, "dims")
+
+    def reference(input: Array, k: int = 1, dims=(0, 1)) -> np.ndarray:
+        return np.array(np.rot90(input, k, dims), order="C")
+
+    def grad_input(upstream, k, dims):
+        return upstream.rot90(-k, dims)
+
+
+def _meshgrid_domain(draw):
+    return call(*[draw.real(draw.shape((0, 1))) for _ in range(draw.integer(1, 3))], indexing=draw.choice(["ij", "xy"]))
+
+
+@op(
+    "meshgrid",
+    domain=_meshgrid_domain,
+    formula="out_k[i_0, ..., i_n] = tensors_k[i_k]",
+    method=False,
+)
+class meshgrid(Composite):
+    """A tuple of views, one for each 1-D (or 0-d) tensor, repeated along the axes of the others.
+
+    indexing: "ij" gives shape (n_0, n_1, ...); "xy" swaps the first two axes, as for points of a plane.
+    """
+
+    def reference(*tensors: list[Array], indexing: str = "ij") -> tuple[np.ndarray, ...]:
+        return tuple(np.meshgrid(*tensors, indexing=indexing))
+
+    def compose(*tensors, indexing="ij"):
+        if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+            tensors = tuple(tensors[0])
+        tensors = _operands("meshgrid", tensors)
+        if indexing not in ("ij", "xy"):
+            raise ValueError(f'meshgrid: indexing must be "ij" or "xy", got {indexing!r}')
+        for i, tensor in enumerate(tensors):
+            if tensor.ndim > 1:
+                raise ValueError(f"meshgrid: tensor {i} has shape {tensor.shape}, expected at most one axis")
+        shape = [t.numel() for t in tensors]
+        order = list(range(len(tensors)))
+        if indexing == "xy" and len(tensors) > 1:
+            shape[0], shape[1], order[0], order[1] = shape[1], shape[0], 1, 0
+        return tuple(
+            [t.reshape([-1 if k == axis else 1 for k in range(len(shape))]).expand(shape) for t, axis in zip(tensors, order, strict=True)]
+        )

@@ -1,1 +1,669 @@
-"""Under construction."""
+"""Normalisation by mean and variance: over a batch, a layer, groups of channels or single images.
+
+All of them compute out = (input - mean) / sqrt(variance + eps) * weight + bias, and differ in the axes over which mean and
+variance are taken. The operators `*_with_statistics` do the work and give the statistics as outputs, so that backward reads them
+and running averages can be kept; each has one backward operator for all its gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+import tinygrad_cv as tg
+
+from ..dispatch import check_writable, finish_inplace
+from ..extend import Array, Composite, Op, Tensor, call, no_grad, op
+from .linear import same_dtype
+
+
+class Layout(NamedTuple):
+    """How a normalisation sees its input: as an array of `shape`, with statistics over the axes `over`.
+
+    per_weight: the shape in which weight and bias broadcast. shared: the axes that they are repeated along.
+    """
+
+    shape: tuple[int, ...]
+    over: tuple[int, ...]
+    per_weight: tuple[int, ...]
+    shared: tuple[int, ...]
+
+
+def batch_layout(shape: tuple[int, ...]) -> Layout:
+    """Statistics of each channel (axis 1), over all other axes."""
+    others = tuple(i for i in range(len(shape)) if i != 1)
+    return Layout(shape, others, tuple(s if i == 1 else 1 for i, s in enumerate(shape)), others)
+
+
+def layer_layout(shape: tuple[int, ...], axes: int) -> Layout:
+    """Statistics over the last `axes` axes, which is also what weight and bias extend over."""
+    lead = len(shape) - axes
+    return Layout(shape, tuple(range(lead, len(shape))), (1,) * lead + shape[lead:], tuple(range(lead)))
+
+
+def group_layout(shape: tuple[int, ...], groups: int) -> Layout:
+    """Statistics of each image over each of `groups` equal groups of channels."""
+    channels = shape[1]
+    grouped = (shape[0], groups, channels // groups if groups else 0, math.prod(shape[2:]))
+    return Layout(grouped, (2, 3), (1, grouped[1], grouped[2], 1), (0, 3))
+
+
+def _statistics_shape(layout: Layout) -> tuple[int, ...]:
+    return tuple(s for i, s in enumerate(layout.shape) if i not in layout.over)
+
+
+def _keepdim_shape(layout: Layout) -> tuple[int, ...]:
+    return tuple(1 if i in layout.over else s for i, s in enumerate(layout.shape))
+
+
+def _forward(input: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, layout: Layout, eps: float):
+    """out, mean and variance in NumPy; sums in float64."""
+    x = input.reshape(layout.shape)
+    mean = x.mean(layout.over, keepdims=True, dtype=np.float64)
+    centred = x - mean
+    variance = np.square(centred).mean(layout.over, keepdims=True)
+    out = centred / np.sqrt(variance + eps)
+    if weight is not None:
+        out = out * weight.reshape(layout.per_weight)
+    if bias is not None:
+        out = out + bias.reshape(layout.per_weight)
+    kept = _statistics_shape(layout)
+    return (
+        np.ascontiguousarray(out.reshape(input.shape), input.dtype),
+        mean.reshape(kept).astype(input.dtype),
+        variance.reshape(kept).astype(input.dtype),
+    )
+
+
+def _backward(
+    grad_output: np.ndarray, input: np.ndarray, weight: np.ndarray | None, mean: np.ndarray, variance: np.ndarray,
+    layout: Layout, eps: float, parameter_shape: tuple[int, ...],
+):  # fmt: skip
+    """Gradients for input, weight and bias in NumPy, mean and variance taken as functions of the input."""
+    g = grad_output.reshape(layout.shape).astype(np.float64)
+    kept = _keepdim_shape(layout)
+    inverse_std = 1 / np.sqrt(variance.reshape(kept).astype(np.float64) + eps)
+    normal = (input.reshape(layout.shape) - mean.reshape(kept).astype(np.float64)) * inverse_std
+    h = g if weight is None else g * weight.reshape(layout.per_weight)
+    grad_input = inverse_std * (
+        h - h.mean(layout.over, keepdims=True) - normal * (h * normal).mean(layout.over, keepdims=True)
+    )
+    grad_weight = (g * normal).sum(layout.shared).reshape(parameter_shape)
+    grad_bias = g.sum(layout.shared).reshape(parameter_shape)
+    dtype = input.dtype
+    return np.ascontiguousarray(grad_input.reshape(input.shape), dtype), grad_weight.astype(dtype), grad_bias.astype(dtype)
+
+
+def _forward_rule(gradients, upstreams, input, mean, variance, layout: Layout, shape):
+    """Adds to the gradients for the output those for the statistics: d mean = 1/n, d variance = 2 (input - mean) / n."""
+    _, grad_mean, grad_variance = upstreams
+    grad_input, grad_weight, grad_bias = gradients
+    if grad_mean is not None or grad_variance is not None:
+        kept = _keepdim_shape(layout)
+        count = math.prod(layout.shape[i] for i in layout.over)
+        total = 0
+        if grad_mean is not None:
+            total = grad_mean.reshape(kept) / count
+        if grad_variance is not None:
+            total = total + (input.reshape(layout.shape) - mean.reshape(kept)) * (grad_variance.reshape(kept) * (2 / count))
+        total = total.expand(layout.shape).reshape(shape)
+        grad_input = total if grad_input is None else grad_input + total
+    return grad_input, grad_weight, grad_bias
+
+
+def _backward_rule(upstreams, grad_output, input, weight, mean, variance, layout: Layout, eps: float):
+    """Second order. With x the normalised input, h = grad_output * weight, r = 1 / sqrt(variance + eps), A and B the means of h
+    and h x, P and Q those of u and u x for u = the upstream of grad_input:
+
+        <u, grad_input> = sum over statistics of r n (mean(u h) - P A - Q B)
+
+    and what follows are its derivatives and those of <v, sum g x> + <s, sum g>.
+    """
+    u, v, s = upstreams
+    shape, kept = input.shape, _keepdim_shape(layout)
+    g, x_raw = grad_output.reshape(layout.shape), input.reshape(layout.shape)
+    w = None if weight is None else weight.reshape(layout.per_weight)
+    centre = mean.reshape(kept)
+    r = (variance.reshape(kept) + eps) ** -0.5
+    x = (x_raw - centre) * r
+    grad_g = grad_w = by_normal = grad_r = None
+    if u is not None:
+        u = u.reshape(layout.shape)
+        h = g if w is None else g * w
+        mean_u, mean_ux = u.mean(layout.over, keepdim=True), (u * x).mean(layout.over, keepdim=True)
+        mean_h, mean_hx = h.mean(layout.over, keepdim=True), (h * x).mean(layout.over, keepdim=True)
+        bracket = u - mean_u - x * mean_ux
+        through = bracket * r
+        grad_g = through if w is None else through * w
+        grad_w = (g * through).sum(layout.shared)
+        by_normal = (u * mean_hx + h * mean_ux) * -r
+        grad_r = (h * bracket).sum(layout.over, keepdim=True)
+    if v is not None:
+        v = v.reshape(layout.per_weight)
+        grad_g = v * x if grad_g is None else grad_g + v * x
+        by_normal = v * g if by_normal is None else by_normal + v * g
+    if s is not None:
+        s = s.reshape(layout.per_weight).expand(layout.shape)
+        grad_g = s if grad_g is None else grad_g + s
+    grad_input = grad_mean = grad_variance = None
+    if by_normal is not None:
+        grad_x = by_normal * r
+        grad_input = grad_x.reshape(shape)
+        grad_mean = -grad_x.sum(layout.over).reshape(mean.shape)
+        by_r = (by_normal * (x_raw - centre)).sum(layout.over, keepdim=True)
+        by_r = by_r if grad_r is None else by_r + grad_r
+        grad_variance = (by_r * r**3 * -0.5).reshape(mean.shape)
+    return (
+        None if grad_g is None else grad_g.reshape(shape),
+        grad_input,
+        None if grad_w is None or weight is None else grad_w.reshape(weight.shape),
+        grad_mean,
+        grad_variance,
+    )
+
+
+def _check_affine(name: str, shape: tuple[int, ...], **tensors) -> None:
+    for label, t in tensors.items():
+        if t is not None and t.shape != shape:
+            raise ValueError(f"{name}: {label} must have shape {shape}, got {t.shape}")
+
+
+def _affine(draw, shape):
+    return draw.choice([None, draw.real(shape, 0.5, 1.5)]), draw.choice([None, draw.real(shape)])
+
+
+def _statistics_call(draw, shape, parameter_shape, *attributes):
+    return call(draw.real(shape), *_affine(draw, parameter_shape), *attributes, 0.1)
+
+
+def _backward_call(draw, shape, parameter_shape, kept, *attributes):
+    weight, _ = _affine(draw, parameter_shape)
+    return call(draw.real(shape), draw.real(shape), weight, draw.real(kept), draw.real(kept, 0.5, 2.0), *attributes, 0.1)
+
+
+def _batch_shape(draw):
+    return draw.choice([(3, 2), (2, 2, 3), (2, 3, 2, 2), (1, 2, 2, 2), (2, 1, 1, 3)])
+
+
+_BATCH_FORMULA = "(input - mean) / sqrt(variance + eps) * weight + bias"
+
+
+@op(
+    "batch_norm_with_statistics",
+    domain=lambda draw: (lambda s: _statistics_call(draw, s, (s[1],)))(_batch_shape(draw)),
+    formula=_BATCH_FORMULA,
+    source="arXiv:1502.03167, algorithm 1",
+    tolerance=1e-4,
+    method=False,
+)
+class batch_norm_with_statistics(Op):
+    """`batch_norm` in training: `out`, and the `mean` and (biased) `variance` of each channel, shape (C).
+
+    input: (N, C, ...). weight, bias: (C) or None.
+    """
+
+    outputs = ("out", "mean", "variance")
+
+    def reference(input: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5):
+        return _forward(input, weight, bias, batch_layout(input.shape), eps)
+
+    def backward(upstreams, input, weight, mean, variance, eps):
+        gradients = (None, None, None)
+        if upstreams[0] is not None:
+            gradients = tg.batch_norm_backward(upstreams[0], input, weight, mean, variance, eps)
+        return _forward_rule(gradients, upstreams, input, mean, variance, batch_layout(input.shape), input.shape)
+
+
+@op(
+    "batch_norm_backward",
+    domain=lambda draw: (lambda s: _backward_call(draw, s, (s[1],), (s[1],)))(_batch_shape(draw)),
+    formula="grad_input = weight * r * (g - mean(g) - x * mean(g * x)), x = (input - mean) * r, r = 1 / sqrt(variance + eps)",
+    tolerance=1e-4,
+    method=False,
+)
+class batch_norm_backward(Op):
+    """The gradients of batch normalisation for input, weight and bias, given the statistics of the forward pass."""
+
+    outputs = ("grad_input", "grad_weight", "grad_bias")
+
+    def reference(grad_output: Array, input: Array, weight: Array | None, mean: Array, variance: Array, eps: float):
+        return _backward(grad_output, input, weight, mean, variance, batch_layout(input.shape), eps, mean.shape)
+
+    def backward(upstreams, grad_output, input, weight, mean, variance, eps):
+        return _backward_rule(upstreams, grad_output, input, weight, mean, variance, batch_layout(input.shape), eps)
+
+
+def _layer_case(draw):
+    return draw.choice([((3, 4), 1), ((2, 3, 2), 2), ((2, 2, 3), 1), ((4,), 1), ((2, 1, 2, 2), 3)])
+
+
+@op(
+    "layer_norm_with_statistics",
+    domain=lambda draw: (lambda s, k: _statistics_call(draw, s, s[len(s) - k :], k))(*_layer_case(draw)),
+    formula=_BATCH_FORMULA,
+    source="arXiv:1607.06450",
+    tolerance=1e-4,
+    method=False,
+)
+class layer_norm_with_statistics(Op):
+    """`layer_norm` over the last `axes` axes: `out`, and `mean` and (biased) `variance` with those axes gone."""
+
+    outputs = ("out", "mean", "variance")
+
+    def reference(input: Array, weight: Array | None = None, bias: Array | None = None, axes: int = 1, eps: float = 1e-5):
+        return _forward(input, weight, bias, layer_layout(input.shape, axes), eps)
+
+    def backward(upstreams, input, weight, mean, variance, axes, eps):
+        gradients = (None, None, None)
+        if upstreams[0] is not None:
+            gradients = tg.layer_norm_backward(upstreams[0], input, weight, mean, variance, axes, eps)
+        return _forward_rule(gradients, upstreams, input, mean, variance, layer_layout(input.shape, axes), input.shape)
+
+
+@op(
+    "layer_norm_backward",
+    domain=lambda draw: (lambda s, k: _backward_call(draw, s, s[len(s) - k :], s[: len(s) - k], k))(*_layer_case(draw)),
+    formula="grad_input = r * (h - mean(h) - x * mean(h * x)), h = g * weight, x = (input - mean) * r, r = 1 / sqrt(variance + eps)",
+    tolerance=1e-4,
+    method=False,
+)
+class layer_norm_backward(Op):
+    """The gradients of layer normalisation for input, weight and bias, given the statistics of the forward pass."""
+
+    outputs = ("grad_input", "grad_weight", "grad_bias")
+
+    def reference(grad_output: Array, input: Array, weight: Array | None, mean: Array, variance: Array, axes: int, eps: float):
+        layout = layer_layout(input.shape, axes)
+        return _backward(grad_output, input, weight, mean, variance, layout, eps, input.shape[input.ndim - axes :])
+
+    def backward(upstreams, grad_output, input, weight, mean, variance, axes, eps):
+        layout = layer_layout(input.shape, axes)
+        return _backward_rule(upstreams, grad_output, input, weight, mean, variance, layout, eps)
+
+
+def _group_case(draw):
+    return draw.choice([((2, 4, 3), 2), ((2, 2, 2, 2), 1), ((1, 3, 2, 2), 3), ((2, 4), 2)])
+
+
+@op(
+    "group_norm_with_statistics",
+    domain=lambda draw: (lambda s, k: _statistics_call(draw, s, (s[1],), k))(*_group_case(draw)),
+    formula=_BATCH_FORMULA,
+    source="arXiv:1803.08494",
+    tolerance=1e-4,
+    method=False,
+)
+class group_norm_with_statistics(Op):
+    """`group_norm` over `groups` groups of channels: `out`, and `mean` and (biased) `variance` of shape (N, groups)."""
+
+    outputs = ("out", "mean", "variance")
+
+    def reference(input: Array, weight: Array | None = None, bias: Array | None = None, groups: int = 1, eps: float = 1e-5):
+        return _forward(input, weight, bias, group_layout(input.shape, groups), eps)
+
+    def backward(upstreams, input, weight, mean, variance, groups, eps):
+        gradients = (None, None, None)
+        if upstreams[0] is not None:
+            gradients = tg.group_norm_backward(upstreams[0], input, weight, mean, variance, groups, eps)
+        return _forward_rule(gradients, upstreams, input, mean, variance, group_layout(input.shape, groups), input.shape)
+
+
+@op(
+    "group_norm_backward",
+    domain=lambda draw: (lambda s, k: _backward_call(draw, s, (s[1],), (s[0], k), k))(*_group_case(draw)),
+    formula="grad_input = r * (h - mean(h) - x * mean(h * x)), h = g * weight, x = (input - mean) * r, r = 1 / sqrt(variance + eps)",
+    tolerance=1e-4,
+    method=False,
+)
+class group_norm_backward(Op):
+    """The gradients of group normalisation for input, weight and bias, given the statistics of the forward pass."""
+
+    outputs = ("grad_input", "grad_weight", "grad_bias")
+
+    def reference(grad_output: Array, input: Array, weight: Array | None, mean: Array, variance: Array, groups: int, eps: float):
+        layout = group_layout(input.shape, groups)
+        return _backward(grad_output, input, weight, mean, variance, layout, eps, (input.shape[1],))
+
+    def backward(upstreams, grad_output, input, weight, mean, variance, groups, eps):
+        layout = group_layout(input.shape, groups)
+        return _backward_rule(upstreams, grad_output, input, weight, mean, variance, layout, eps)
+
+
+def _check_channels(name: str, input: Tensor, least: int, **tensors) -> None:
+    given = {k: t for k, t in tensors.items() if t is not None}
+    for label, t in {"input": input, **given}.items():
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{name}: expected a Tensor for `{label}`, got {type(t).__name__}")
+    if input.dtype.kind != "f":
+        raise TypeError(f"{name}: expected a floating tensor, got {input.dtype}; use .float()")
+    if input.ndim < least:
+        raise ValueError(f"{name}: input must have shape (N, C{', ...' if least == 2 else ', L, ...'}), got {input.shape}")
+    same_dtype(name, input=input, **given)
+    _check_affine(name, (input.shape[1],), **given)
+
+
+def _update(buffer: Tensor | None, value: np.ndarray, momentum: float) -> None:
+    """buffer <- (1 - momentum) buffer + momentum value, in place and outside the graph."""
+    if buffer is not None:
+        updated = buffer._data * (1 - momentum) + value * momentum
+        with no_grad():
+            check_writable("batch_norm: running statistics", buffer)
+            finish_inplace(buffer, buffer.detach(), updated.astype(buffer.dtype, copy=False))
+
+
+def _batch_norm_domain(draw):
+    shape = _batch_shape(draw)
+    statistics = draw.real((shape[1],)), draw.real((shape[1],), 0.5, 2.0)
+    return call(draw.real(shape), *statistics, *_affine(draw, (shape[1],)), draw.boolean(), eps=0.1)
+
+
+@op(
+    "batch_norm",
+    domain=_batch_norm_domain,
+    formula="(input - mean) / sqrt(variance + eps) * weight + bias, per channel",
+    source="arXiv:1502.03167",
+    tolerance=1e-4,
+    method=False,
+)
+class batch_norm(Composite):
+    """Normalises each channel of (N, C, ...): with the statistics of the batch in training, else with the running ones.
+
+    running_mean, running_var: (C), or None for the batch's statistics always. weight, bias: (C) or None. In training the running
+    statistics move in place by `momentum` towards the batch's mean and unbiased variance. eps: added to the variance.
+
+    ValueError for shapes that do not fit, or for a single value for each channel in training, whose variance is not defined.
+    """
+
+    def prepare(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+        _check_channels(
+            "batch_norm", input, 2, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+        )
+        if not training and (running_mean is None) != (running_var is None):
+            raise ValueError("batch_norm: give both running_mean and running_var, or neither")
+        if training and math.prod(input.shape) == input.shape[1]:
+            raise ValueError(
+                f"batch_norm: expected more than one value for each channel when training, got input of shape {input.shape}"
+            )
+        return input, running_mean, running_var, weight, bias, bool(training), float(momentum), float(eps)
+
+    def reference(
+        input: Array, running_mean: Array | None, running_var: Array | None, weight: Array | None = None, bias: Array | None = None,
+        training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+    ):  # fmt: skip
+        shape = tuple(-1 if i == 1 else 1 for i in range(input.ndim))
+        over = tuple(i for i in range(input.ndim) if i != 1)
+        use_batch = training or running_mean is None
+        mean = input.mean(over, dtype=np.float64) if use_batch else running_mean
+        variance = input.var(over, dtype=np.float64) if use_batch else running_var
+        out = (input - mean.reshape(shape)) / np.sqrt(variance.reshape(shape) + eps)
+        out = out if weight is None else out * weight.reshape(shape)
+        out = out if bias is None else out + bias.reshape(shape)
+        return out.astype(input.dtype)
+
+    def compose(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+        if training or running_mean is None:
+            out, mean, variance = tg.batch_norm_with_statistics(input, weight, bias, eps)
+            if training:
+                count = input.numel() // max(input.shape[1], 1)
+                _update(running_mean, mean._data, momentum)
+                _update(running_var, variance._data * (count / max(count - 1, 1)), momentum)
+            return out
+        # Copies: a graph that reads the running statistics themselves would keep the next training step from updating them.
+        running_mean, running_var = running_mean.clone(), running_var.clone()
+        scale = (running_var + eps) ** -0.5
+        if weight is not None:
+            scale = scale * weight
+        shift = -running_mean * scale if bias is None else bias - running_mean * scale
+        shape = batch_layout(input.shape).per_weight
+        return input * scale.reshape(shape) + shift.reshape(shape)
+
+
+def _layer_norm_domain(draw):
+    shape, axes = _layer_case(draw)
+    return call(draw.real(shape), shape[len(shape) - axes :], *_affine(draw, shape[len(shape) - axes :]), 0.1)
+
+
+@op(
+    "layer_norm",
+    domain=_layer_norm_domain,
+    formula="(input - mean) / sqrt(variance + eps) * weight + bias, over the axes of normalized_shape",
+    source="arXiv:1607.06450",
+    tolerance=1e-4,
+    method=False,
+)
+class layer_norm(Composite):
+    """Normalises over the last axes of `input`, whose sizes `normalized_shape` repeats; each leading position for itself.
+
+    input: (..., *normalized_shape). weight, bias: of shape normalized_shape, or None. ValueError for shapes that do not fit.
+    """
+
+    def prepare(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+        shape = _normalized_shape("layer_norm", input, normalized_shape)
+        same_dtype("layer_norm", input=input, weight=weight, bias=bias)
+        _check_affine("layer_norm", shape, weight=weight, bias=bias)
+        return input, shape, weight, bias, float(eps)
+
+    def reference(
+        input: Array, normalized_shape: tuple[int, ...], weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
+    ):
+        over = tuple(range(-len(normalized_shape), 0))
+        x = input.astype(np.float64)
+        out = (x - x.mean(over, keepdims=True)) / np.sqrt(x.var(over, keepdims=True) + eps)
+        return (out * (1 if weight is None else weight) + (0 if bias is None else bias)).astype(input.dtype)
+
+    def compose(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+        return tg.layer_norm_with_statistics(input, weight, bias, len(normalized_shape), eps).out
+
+
+def _normalized_shape(name: str, input, normalized_shape) -> tuple[int, ...]:
+    if not isinstance(input, Tensor) or input.dtype.kind != "f":
+        raise TypeError(f"{name}: expected a floating Tensor, got {input.dtype if isinstance(input, Tensor) else type(input).__name__}")
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape or input.shape[max(input.ndim - len(shape), 0) :] != shape:
+        raise ValueError(f"{name}: normalized_shape {shape} must be the last sizes of the input, whose shape is {input.shape}")
+    return shape
+
+
+def _rms_norm_domain(draw):
+    shape, axes = _layer_case(draw)
+    return call(draw.real(shape), shape[len(shape) - axes :], _affine(draw, shape[len(shape) - axes :])[0], draw.choice([0.1, 0.01]))
+
+
+@op(
+    "rms_norm",
+    domain=_rms_norm_domain,
+    formula="input / sqrt(mean(input^2) + eps) * weight",
+    source="arXiv:1910.07467",
+    tolerance=1e-4,
+    method=False,
+)
+class rms_norm(Composite):
+    """Divides by the root of the mean square over the last axes, whose sizes `normalized_shape` repeats.
+
+    input: (..., *normalized_shape). weight: of shape normalized_shape, or None. eps None: the dtype's machine epsilon.
+    """
+
+    def prepare(input, normalized_shape, weight=None, eps=None):
+        shape = _normalized_shape("rms_norm", input, normalized_shape)
+        same_dtype("rms_norm", input=input, weight=weight)
+        _check_affine("rms_norm", shape, weight=weight)
+        return input, shape, weight, float(np.finfo(input.dtype).eps) if eps is None else float(eps)
+
+    def reference(input: Array, normalized_shape: tuple[int, ...], weight: Array | None = None, eps: float | None = None):
+        over = tuple(range(-len(normalized_shape), 0))
+        out = input / np.sqrt(np.square(input.astype(np.float64)).mean(over, keepdims=True) + eps)
+        return (out if weight is None else out * weight).astype(input.dtype)
+
+    def compose(input, normalized_shape, weight=None, eps=None):
+        over = tuple(range(-len(normalized_shape), 0))
+        out = input * ((input * input).mean(over, keepdim=True) + eps) ** -0.5
+        return out if weight is None else out * weight
+
+
+def _group_norm_domain(draw):
+    shape, groups = _group_case(draw)
+    return call(draw.real(shape), groups, *_affine(draw, (shape[1],)), 0.1)
+
+
+@op(
+    "group_norm",
+    domain=_group_norm_domain,
+    formula="(input - mean) / sqrt(variance + eps) * weight + bias, over each image's groups of channels",
+    source="arXiv:1803.08494",
+    tolerance=1e-4,
+    method=False,
+)
+class group_norm(Composite):
+    """Normalises each image of (N, C, ...) over each of `num_groups` equal groups of its channels. weight, bias: (C) or None.
+
+    ValueError if num_groups does not divide C, or if a group has a single value.
+    """
+
+    def prepare(input, num_groups, weight=None, bias=None, eps=1e-5):
+        _check_channels("group_norm", input, 2, weight=weight, bias=bias)
+        if num_groups < 1 or input.shape[1] % num_groups:
+            raise ValueError(f"group_norm: num_groups={num_groups} must divide the {input.shape[1]} channels of input {input.shape}")
+        if math.prod(input.shape) == input.shape[0] * num_groups and input.shape[0] == 1:
+            raise ValueError(f"group_norm: expected more than one value for each group, got input of shape {input.shape}")
+        return input, int(num_groups), weight, bias, float(eps)
+
+    def reference(input: Array, num_groups: int, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5):
+        parts = np.split(input.astype(np.float64), num_groups, axis=1)
+        over = tuple(range(1, input.ndim))
+        out = np.concatenate(
+            [(p - p.mean(over, keepdims=True)) / np.sqrt(p.var(over, keepdims=True) + eps) for p in parts], axis=1
+        )
+        shape = tuple(-1 if i == 1 else 1 for i in range(input.ndim))
+        out = out if weight is None else out * weight.reshape(shape)
+        return (out if bias is None else out + bias.reshape(shape)).astype(input.dtype)
+
+    def compose(input, num_groups, weight=None, bias=None, eps=1e-5):
+        return tg.group_norm_with_statistics(input, weight, bias, num_groups, eps).out
+
+
+def _instance_norm_domain(draw):
+    shape = draw.choice([(2, 3, 4), (1, 2, 2, 3), (2, 1, 3)])
+    running = (draw.real((shape[1],)), draw.real((shape[1],), 0.5, 2.0))
+    use_input_stats = draw.boolean()
+    if use_input_stats:
+        running = draw.choice([(None, None), running])
+    return call(draw.real(shape), *running, *_affine(draw, (shape[1],)), use_input_stats, eps=0.1)
+
+
+@op(
+    "instance_norm",
+    domain=_instance_norm_domain,
+    formula="(input - mean) / sqrt(variance + eps) * weight + bias, per image and channel",
+    source="arXiv:1607.08022",
+    tolerance=1e-4,
+    method=False,
+)
+class instance_norm(Composite):
+    """Normalises each channel of each image of (N, C, L, ...) by itself. weight, bias: (C) or None.
+
+    use_input_stats: True normalises with the image's own statistics, and moves `running_mean` and `running_var` (C), where given,
+    in place towards their average over the batch; False normalises with the running statistics.
+    """
+
+    def prepare(
+        input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
+    ):
+        _check_channels(
+            "instance_norm", input, 3, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+        )
+        if not use_input_stats and (running_mean is None or running_var is None):
+            raise ValueError("instance_norm: use_input_stats=False needs running_mean and running_var")
+        if use_input_stats and math.prod(input.shape[2:]) == 1:
+            raise ValueError(f"instance_norm: expected more than one spatial element when training, got input {input.shape}")
+        return input, running_mean, running_var, weight, bias, bool(use_input_stats), float(momentum), float(eps)
+
+    def reference(
+        input: Array, running_mean: Array | None = None, running_var: Array | None = None, weight: Array | None = None,
+        bias: Array | None = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+    ):  # fmt: skip
+        shape = tuple(-1 if i == 1 else 1 for i in range(input.ndim))
+        over = tuple(range(2, input.ndim))
+        x = input.astype(np.float64)
+        mean = x.mean(over, keepdims=True) if use_input_stats else running_mean.reshape(shape)
+        variance = x.var(over, keepdims=True) if use_input_stats else running_var.reshape(shape)
+        out = (x - mean) / np.sqrt(variance + eps)
+        out = out if weight is None else out * weight.reshape(shape)
+        return (out if bias is None else out + bias.reshape(shape)).astype(input.dtype)
+
+    def compose(
+        input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
+    ):
+        if not use_input_stats:
+            return tg.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+        out, mean, variance = tg.group_norm_with_statistics(input, weight, bias, input.shape[1], eps)
+        count = math.prod(input.shape[2:])
+        _update(running_mean, mean._data.mean(0), momentum)
+        _update(running_var, variance._data.mean(0) * (count / max(count - 1, 1)), momentum)
+        return out
+
+
+def _window_domain(draw):
+    shape = draw.choice([(2, 5, 2), (1, 4, 2, 2), (2, 3)])
+    return call(draw.real(shape), draw.integer(1, 5), draw.number(0.1, 1.0), draw.number(0.5, 1.0), draw.number(0.5, 2.0))
+
+
+@op(
+    "local_response_norm",
+    domain=_window_domain,
+    formula="input / (k + alpha / size * sum of input^2 over the `size` nearest channels)^beta",
+    source="Krizhevsky et al. 2012, section 3.3 (which has alpha, not alpha / size); the window and alpha / size are PyTorch's",
+    method=False,
+)
+class local_response_norm(Composite):
+    """Divides every value of (N, C, ...) by a power of the mean square of the `size` neighbouring channels at its place.
+
+    The window of channel c is c - size // 2 ... c + (size - 1) // 2; channels outside the image count as 0.
+    """
+
+    def prepare(input, size, alpha=1e-4, beta=0.75, k=1.0):
+        _check_channels("local_response_norm", input, 2)
+        if size < 1:
+            raise ValueError(f"local_response_norm: size must be at least 1, got {size}")
+        return input, int(size), float(alpha), float(beta), float(k)
+
+    def reference(input: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+        out = np.empty_like(input)
+        for c in range(input.shape[1]):
+            window = input[:, max(c - size // 2, 0) : c + (size - 1) // 2 + 1]
+            out[:, c] = input[:, c] / (k + alpha / size * np.square(window).sum(1)) ** beta
+        return out
+
+    def compose(input, size, alpha=1e-4, beta=0.75, k=1.0):
+        channels = input.shape[1]
+        before, after = min(size // 2, channels), min((size - 1) // 2, channels)
+        rest = input.shape[2:]
+        edge = [tg.zeros((input.shape[0], n, *rest), dtype=input.dtype) for n in (before, after)]
+        padded = tg.cat([edge[0], input * input, edge[1]], 1)
+        total = padded[:, 0:channels]
+        for start in range(1, before + after + 1):
+            total = total + padded[:, start : start + channels]
+        return input * (total * (alpha / size) + k) ** -beta
+
+
+def _normalize_domain(draw):
+    return call(draw.distinct((3, 4), 0.2, 2.0), draw.choice([2.0, 1.0, 3.0, math.inf]), draw.choice([1, 0, -1]))
+
+
+@op("normalize", domain=_normalize_domain, formula="input / max(||input||_p, eps) along dim", method=False)
+class normalize(Composite):
+    """Scales the vectors along `dim` to p-norm 1; a vector with a norm below `eps` is divided by `eps`."""
+
+    def prepare(input, p=2.0, dim=1, eps=1e-12):
+        if not isinstance(input, Tensor) or input.dtype.kind != "f":
+            raise TypeError(f"normalize: expected a floating Tensor, got {getattr(input, 'dtype', type(input).__name__)}")
+        return input, float(p), dim, float(eps)
+
+    def reference(input: Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12):
+        norm = np.maximum.reduce(np.abs(input), axis=dim, keepdims=True) if p == math.inf else None
+        norm = (np.abs(input) ** p).sum(dim, keepdims=True) ** (1 / p) if norm is None else norm
+        return input / np.maximum(norm, eps).astype(input.dtype)
+
+    def compose(input, p=2.0, dim=1, eps=1e-12):
+        return input / tg.norm(input, p, dim, keepdim=True).clamp(min=eps)

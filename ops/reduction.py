@@ -1,4 +1,8 @@
-"""Operators that fold axes into one number each."""
+"""Operators that fold axes into one number each: sums, products, extrema, counts.
+
+Running folds (cumsum, ...) are in scan.py, moments and order statistics in statistics.py. This module names operators `sum`,
+`max`, `any`, `all`: the built-ins of those names are not to be used here.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,17 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Op, call, op
+from ..extend import Array, Composite, Op, call, op
+
+
+def single_dim(name: str, dim, ndim: int) -> int:
+    """`dim` as a non-negative axis; TypeError if it is no integer, IndexError if it is out of range (0 and -1 suit a 0-d tensor)."""
+    if isinstance(dim, (bool, np.bool_)) or not isinstance(dim, (int, np.integer)):
+        raise TypeError(f"{name}: dim must be an integer, got {dim!r}")
+    axes = ndim if ndim else 1
+    if not -axes <= dim < axes:
+        raise IndexError(f"{name}: dim {dim} is out of range for a tensor of {ndim} axes; use {-axes}..{axes - 1}")
+    return int(dim) % axes
 
 
 def canonical_dims(name: str, dim, ndim: int) -> tuple[int, ...]:
@@ -16,43 +30,79 @@ def canonical_dims(name: str, dim, ndim: int) -> tuple[int, ...]:
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(ndim))
     dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
-    for d in dims:
-        if not -max(ndim, 1) <= d < max(ndim, 1):
-            raise IndexError(f"{name}: dim {d} is out of range for a tensor of {ndim} axes")
-    axes = sorted(d % max(ndim, 1) for d in dims)
+    axes = sorted([single_dim(name, d, ndim) for d in dims])
     if len(set(axes)) != len(axes):
         raise ValueError(f"{name}: dim {dims} names an axis twice")
     return tuple(axes) if ndim else ()
 
 
+def as_dtype(dtype):
+    """A dtype argument, where None stands for the operator's own choice."""
+    return None if dtype is None else tg.dtypes.as_dtype(dtype)
+
+
+def require_elements(name: str, input, dims: tuple[int, ...]) -> None:
+    """ValueError if an axis to be folded has no elements, for folds without a value for that."""
+    for d in dims:
+        if input.shape[d] == 0:
+            raise ValueError(
+                f"{name}: axis {d} of a tensor of shape {input.shape} is empty and has no such element; fold other axes"
+            )
+
+
 def reduce_domain(draw):
     """Any shape, with dim as None, one axis or several, and keepdim."""
     shape = draw.shape((0, 3))
-    options = [None, *range(-len(shape), len(shape)), *((0, i) for i in range(1, len(shape)))]
-    return call(draw.real(shape), draw.choice(options), draw.boolean())
+    return call(draw.real(shape), draw.choice(dims_of(shape)), draw.boolean())
+
+
+def ordered_domain(draw):
+    """As `reduce_domain`, with values no two of which are near each other."""
+    shape = draw.shape((0, 3))
+    return call(draw.distinct(shape), draw.choice(dims_of(shape)), draw.boolean())
+
+
+def one_dim_domain(draw):
+    """Distinct values, folded along one axis or all of them."""
+    shape = draw.shape((0, 3))
+    return call(draw.distinct(shape), draw.choice([None, *range(-len(shape), len(shape))]), draw.boolean())
+
+
+def dims_of(shape) -> list:
+    """Ways to say which axes to fold: all, each, pairs."""
+    return [None, *range(-len(shape), len(shape)), *((0, i) for i in range(1, len(shape)))]
 
 
 def restore_dims(reduced, dim: tuple[int, ...], keepdim: bool, shape: tuple[int, ...]):
     """A reduced Tensor with its folded axes back, as size 1."""
     if keepdim or not dim:
         return reduced
-    return reduced.reshape(tuple(1 if i in dim else s for i, s in enumerate(shape)))
+    return reduced.reshape(tuple([1 if i in dim else s for i, s in enumerate(shape)]))
+
+
+def accumulate(input: np.ndarray, dim, keepdim: bool, dtype) -> np.ndarray:
+    """The sum in PyTorch's dtype: integers in int64, float16 accumulated in float32."""
+    kind = input.dtype.kind
+    if dtype is None:
+        dtype = input.dtype if kind == "f" else np.dtype(np.int64)
+    if dtype == np.float16:
+        return np.asarray(np.add.reduce(input, axis=dim, keepdims=keepdim, dtype=np.float32)).astype(dtype)
+    return np.add.reduce(input, axis=dim, keepdims=keepdim, dtype=dtype)
 
 
 @op("sum", domain=reduce_domain, formula="sum of input over dim")
 class sum(Op):
     """The sum over `dim` (an axis, several, or all).
 
-    Integers and booleans sum in int64; floats keep their dtype. keepdim: folded axes stay, with size 1.
+    Integers and booleans sum in int64; floats keep their dtype; `dtype` is the dtype summed in. keepdim: folded axes stay,
+    with size 1. The sum of no elements is 0. IndexError for an axis out of range, ValueError for one named twice.
     """
 
     def prepare(input, dim=None, keepdim=False, *, dtype=None):
-        return input, canonical_dims("sum", dim, input.ndim), bool(keepdim), None if dtype is None else tg.dtypes.as_dtype(dtype)
+        return input, canonical_dims("sum", dim, input.ndim), bool(keepdim), as_dtype(dtype)
 
     def reference(input: Array, dim=None, keepdim: bool = False, *, dtype=None) -> np.ndarray:
-        if dtype is None and input.dtype.kind != "f":
-            dtype = np.int64
-        return np.sum(input, axis=dim, keepdims=keepdim, dtype=dtype)
+        return accumulate(input, dim, keepdim, dtype)
 
     def grad_input(upstream, ctx, dim, keepdim):
         shape = ctx.input_shapes[0]
@@ -61,21 +111,385 @@ class sum(Op):
 
 @op("mean", domain=reduce_domain, formula="sum of input over dim / number of elements summed")
 class mean(Op):
-    """The arithmetic mean over `dim` (an axis, several, or all). Floating dtypes only; TypeError otherwise."""
+    """The arithmetic mean over `dim` (an axis, several, or all). Of no elements: NaN. TypeError unless the dtype is floating."""
 
     def prepare(input, dim=None, keepdim=False, *, dtype=None):
-        dtype = None if dtype is None else tg.dtypes.as_dtype(dtype)
+        dtype = as_dtype(dtype)
         if (dtype or input.dtype).kind != "f":
-            raise TypeError(f"mean: expected a floating tensor, got {input.dtype}; use .float() or pass dtype")
+            raise TypeError(f"mean: expected a floating tensor, got {dtype or input.dtype}; use .float() or pass dtype")
         return input, canonical_dims("mean", dim, input.ndim), bool(keepdim), dtype
 
     def reference(input: Array, dim=None, keepdim: bool = False, *, dtype=None) -> np.ndarray:
-        return np.mean(input, axis=dim, keepdims=keepdim, dtype=dtype)
+        count = math.prod([input.shape[d] for d in (range(input.ndim) if dim is None else dim)])
+        total = np.asarray(accumulate(input, dim, keepdim, dtype))
+        return total / total.dtype.type(count) if total.dtype != np.float16 else (total.astype("f") / count).astype("e")
 
     def grad_input(upstream, ctx, dim, keepdim):
         shape = ctx.input_shapes[0]
-        count = math.prod(shape[d] for d in dim)
+        count = math.prod([shape[d] for d in dim])
         return (restore_dims(upstream, dim, keepdim, shape).to(ctx.input_dtypes[0]) / count).expand(shape)
+
+
+def _prod_domain(draw):
+    shape = draw.shape((0, 3), high=3)
+    x = draw.real(shape, 0.5, 1.5)
+    if draw.boolean():  # zeros, single and several: where the derivative is no quotient
+        x = x * draw.mask(shape)
+    return call(x, draw.choice([None, *range(-len(shape), len(shape))]), draw.boolean())
+
+
+@op("prod", domain=_prod_domain, formula="product of input over dim")
+class prod(Op):
+    """The product over `dim` (an axis, or all). Integers and booleans multiply in int64. The product of no elements is 1.
+
+    The derivative is the product of the other elements, formed without division: it is right where elements are 0.
+    """
+
+    def prepare(input, dim=None, keepdim=False, *, dtype=None):
+        return input, canonical_dims("prod", dim, input.ndim), bool(keepdim), as_dtype(dtype)
+
+    def reference(input: Array, dim=None, keepdim: bool = False, *, dtype=None) -> np.ndarray:
+        if dtype is None and input.dtype.kind != "f":
+            dtype = np.int64
+        return np.prod(input, axis=dim, keepdims=keepdim, dtype=dtype)
+
+    def grad_input(upstream, input, ctx, dim, keepdim):
+        from .scan import products_of_others
+
+        shape = ctx.input_shapes[0]
+        factors = input.to(upstream.dtype)
+        if len(dim) == 1:
+            others = products_of_others(factors, dim[0])
+        else:
+            order = [i for i in range(len(shape)) if i not in dim] + list(dim)
+            moved = factors.permute(*order)
+            rows = (math.prod(moved.shape[: len(shape) - len(dim)]), math.prod([shape[d] for d in dim]))
+            others = products_of_others(moved.reshape(rows), 1).reshape(moved.shape).permute(*np.argsort(order).tolist())
+        return (restore_dims(upstream, dim, keepdim, shape) * others).to(ctx.input_dtypes[0])
+
+
+class _Extremum(Op):
+    """What `amax` and `amin` share: PyTorch splits the gradient evenly among tied elements."""
+
+    def grad_input(upstream, input, out, dim, keepdim, ctx):
+        shape = ctx.input_shapes[0]
+        chosen = (input == restore_dims(out, dim, keepdim, shape)).to(upstream.dtype)
+        return chosen * (restore_dims(upstream, dim, keepdim, shape) / chosen.sum(dim, True))
+
+
+@op("amax", domain=ordered_domain, formula="largest input over dim", kinks=["ties: split evenly"])
+class amax(_Extremum):
+    """The largest element over `dim` (an axis, several, or all). NaN if any is NaN. Tied elements share the gradient evenly.
+
+    ValueError if a folded axis is empty.
+    """
+
+    def prepare(input, dim=(), keepdim=False):
+        dim = canonical_dims("amax", dim, input.ndim)
+        require_elements("amax", input, dim)
+        return input, dim, bool(keepdim)
+
+    def reference(input: Array, dim=(), keepdim: bool = False) -> np.ndarray:
+        return np.maximum.reduce(input, axis=dim, keepdims=keepdim)
+
+
+@op("amin", domain=ordered_domain, formula="smallest input over dim", kinks=["ties: split evenly"])
+class amin(_Extremum):
+    """The smallest element over `dim` (an axis, several, or all). NaN if any is NaN. Tied elements share the gradient evenly.
+
+    ValueError if a folded axis is empty.
+    """
+
+    def prepare(input, dim=(), keepdim=False):
+        dim = canonical_dims("amin", dim, input.ndim)
+        require_elements("amin", input, dim)
+        return input, dim, bool(keepdim)
+
+    def reference(input: Array, dim=(), keepdim: bool = False) -> np.ndarray:
+        return np.minimum.reduce(input, axis=dim, keepdims=keepdim)
+
+
+def pick(input: np.ndarray, indices: np.ndarray, dim: int, keepdim: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(values, indices) of a fold that chose `indices` (which have axis `dim` with size 1)."""
+    if not input.ndim:
+        return input.copy(), np.zeros((), np.int64)
+    values = np.take_along_axis(input, indices, dim)
+    return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
+
+
+def scatter_chosen(upstream, indices, dim: int, keepdim: bool, shape: tuple[int, ...]):
+    """The gradient of a fold that chose `indices` along `dim`: upstream there, zero elsewhere."""
+    if not shape:
+        return upstream
+    if not keepdim:
+        upstream, indices = upstream.unsqueeze(dim), indices.unsqueeze(dim)
+    return tg.zeros(shape, dtype=upstream.dtype).scatter(dim, indices, upstream)
+
+
+def _dim_domain(draw):
+    shape = draw.shape((1, 3))
+    return call(draw.distinct(shape), draw.integer(-len(shape), len(shape) - 1), draw.boolean())
+
+
+@op("max_dim", domain=_dim_domain, formula="largest input along dim, and where", kinks=["ties: the first"], method=False)
+class max_dim(Op):
+    """(values, indices) of the largest element along one axis: what `max(input, dim)` computes. Of tied elements, the first."""
+
+    outputs = ("values", "indices")
+
+    def prepare(input, dim, keepdim=False):
+        dim = single_dim("max", dim, input.ndim)
+        require_elements("max", input, (dim,) if input.ndim else ())
+        return input, dim, bool(keepdim)
+
+    def reference(input: Array, dim: int, keepdim: bool = False):
+        return pick(input, np.argmax(input, axis=dim, keepdims=True) if input.ndim else None, dim, keepdim)
+
+    def grad_input(upstream, indices, dim, keepdim, ctx):
+        return scatter_chosen(upstream, indices, dim, keepdim, ctx.input_shapes[0])
+
+
+@op("min_dim", domain=_dim_domain, formula="smallest input along dim, and where", kinks=["ties: the first"], method=False)
+class min_dim(Op):
+    """(values, indices) of the smallest element along one axis: what `min(input, dim)` computes. Of tied elements, the first."""
+
+    outputs = ("values", "indices")
+
+    def prepare(input, dim, keepdim=False):
+        dim = single_dim("min", dim, input.ndim)
+        require_elements("min", input, (dim,) if input.ndim else ())
+        return input, dim, bool(keepdim)
+
+    def reference(input: Array, dim: int, keepdim: bool = False):
+        return pick(input, np.argmin(input, axis=dim, keepdims=True) if input.ndim else None, dim, keepdim)
+
+    def grad_input(upstream, indices, dim, keepdim, ctx):
+        return scatter_chosen(upstream, indices, dim, keepdim, ctx.input_shapes[0])
+
+
+def _three_forms_domain(draw):
+    shape = draw.shape((1, 3))
+    both = draw.distinct((2, *shape))
+    form = draw.integer(0, 2)
+    if form == 0:
+        return call(both[0])
+    return call(both[0], both[1]) if form == 1 else call(both[0], draw.integer(-len(shape), len(shape) - 1), draw.boolean())
+
+
+def _three_forms(name: str, input, dim, keepdim, other):
+    if isinstance(dim, (tg.Tensor, np.ndarray)):
+        if other is not None:
+            raise TypeError(f"{name}: two second operands were given")
+        dim, other = None, dim
+    if other is not None and dim is not None:
+        raise TypeError(f"{name}: give either dim or other, not both")
+    if dim is None and other is None:
+        require_elements(name, input, tuple(range(input.ndim)))
+    return input, dim, keepdim, other
+
+
+@op("max", domain=_three_forms_domain, formula="largest input", kinks=["ties: see amax, max_dim, maximum"])
+class max(Composite):
+    """max(input): the largest element, ties sharing the gradient. max(input, dim, keepdim): (values, indices) along an axis, the
+    first of tied elements. max(input, other): the larger of two elements, as `maximum`.
+
+    NaN wins. ValueError for the largest of no elements.
+    """
+
+    def prepare(input, dim=None, keepdim=False, *, other=None):
+        return _three_forms("max", input, dim, keepdim, other)
+
+    def reference(input: Array, dim=None, keepdim: bool = False, *, other: Array | None = None):
+        if other is not None:
+            return np.maximum(input, other)
+        return np.max(input) if dim is None else (np.max(input, dim, keepdims=keepdim), np.argmax(input, dim, keepdims=keepdim))
+
+    def compose(input, dim=None, keepdim=False, *, other=None):
+        if other is not None:
+            return tg.maximum(input, other)
+        return input.amax() if dim is None else tg.max_dim(input, dim, keepdim)
+
+
+@op("min", domain=_three_forms_domain, formula="smallest input", kinks=["ties: see amin, min_dim, minimum"])
+class min(Composite):
+    """min(input): the smallest element, ties sharing the gradient. min(input, dim, keepdim): (values, indices) along an axis, the
+    first of tied elements. min(input, other): the smaller of two elements, as `minimum`.
+
+    NaN wins. ValueError for the smallest of no elements.
+    """
+
+    def prepare(input, dim=None, keepdim=False, *, other=None):
+        return _three_forms("min", input, dim, keepdim, other)
+
+    def reference(input: Array, dim=None, keepdim: bool = False, *, other: Array | None = None):
+        if other is not None:
+            return np.minimum(input, other)
+        return np.min(input) if dim is None else (np.min(input, dim, keepdims=keepdim), np.argmin(input, dim, keepdims=keepdim))
+
+    def compose(input, dim=None, keepdim=False, *, other=None):
+        if other is not None:
+            return tg.minimum(input, other)
+        return input.amin() if dim is None else tg.min_dim(input, dim, keepdim)
+
+
+def _aminmax_domain(draw):
+    example = one_dim_domain(draw)
+    return call(example.args[0], dim=example.args[1], keepdim=example.args[2])
+
+
+@op("aminmax", domain=_aminmax_domain, formula="smallest and largest input over dim", kinks=["ties: split evenly"])
+class aminmax(Composite):
+    """(min, max) over one axis, or over all. Tied elements share the gradient evenly."""
+
+    outputs = ("min", "max")
+
+    def reference(input: Array, *, dim=None, keepdim: bool = False):
+        return np.min(input, axis=dim, keepdims=keepdim), np.max(input, axis=dim, keepdims=keepdim)
+
+    def compose(input, *, dim=None, keepdim=False):
+        over = () if dim is None else dim
+        return tg.ops.get("aminmax").result(input.amin(over, keepdim), input.amax(over, keepdim))
+
+
+def _prepare_arg(name: str, input, dim, keepdim):
+    dims = tuple(range(input.ndim)) if dim is None else (single_dim(name, dim, input.ndim),) if input.ndim else ()
+    if dim is not None and not input.ndim:
+        single_dim(name, dim, 0)
+    require_elements(name, input, dims)
+    return input, None if dim is None or not input.ndim else dims[0], bool(keepdim)
+
+
+@op("argmax", domain=one_dim_domain, formula="index of the largest input along dim")
+class argmax(Op):
+    """The int64 index of the largest element along `dim`, or in the flattened tensor; the first of ties. Not differentiable."""
+
+    differentiable = False
+
+    def prepare(input, dim=None, keepdim=False):
+        return _prepare_arg("argmax", input, dim, keepdim)
+
+    def reference(input: Array, dim=None, keepdim: bool = False) -> np.ndarray:
+        return np.argmax(input, axis=dim, keepdims=keepdim)
+
+
+@op("argmin", domain=one_dim_domain, formula="index of the smallest input along dim")
+class argmin(Op):
+    """The int64 index of the smallest element along `dim`, or in the flattened tensor; the first of ties. Not differentiable."""
+
+    differentiable = False
+
+    def prepare(input, dim=None, keepdim=False):
+        return _prepare_arg("argmin", input, dim, keepdim)
+
+    def reference(input: Array, dim=None, keepdim: bool = False) -> np.ndarray:
+        return np.argmin(input, axis=dim, keepdims=keepdim)
+
+
+def truth_domain(draw):
+    """Booleans, folded in every form."""
+    shape = draw.shape((0, 3))
+    return call(draw.mask(shape), draw.choice(dims_of(shape)), draw.boolean())
+
+
+@op("any", domain=truth_domain, formula="whether some input over dim is not zero")
+class any(Op):
+    """Whether any element over `dim` (an axis, several, or all) is nonzero; False of none. bool, or uint8 for uint8 input."""
+
+    differentiable = False
+
+    def prepare(input, dim=None, keepdim=False):
+        return input, canonical_dims("any", dim, input.ndim), bool(keepdim)
+
+    def reference(input: Array, dim=None, keepdim: bool = False) -> np.ndarray:
+        return np.asarray(np.any(input, axis=dim, keepdims=keepdim)).astype("u1" if input.dtype == "u1" else "?")
+
+
+@op("all", domain=truth_domain, formula="whether every input over dim is not zero")
+class all(Op):
+    """Whether all elements over `dim` (an axis, several, or all) are nonzero; True of none. bool, or uint8 for uint8 input."""
+
+    differentiable = False
+
+    def prepare(input, dim=None, keepdim=False):
+        return input, canonical_dims("all", dim, input.ndim), bool(keepdim)
+
+    def reference(input: Array, dim=None, keepdim: bool = False) -> np.ndarray:
+        return np.asarray(np.all(input, axis=dim, keepdims=keepdim)).astype("u1" if input.dtype == "u1" else "?")
+
+
+def _count_domain(draw):
+    shape = draw.shape((0, 3))
+    return call(draw.integers(shape, -1, 2), draw.choice(dims_of(shape)))
+
+
+@op("count_nonzero", domain=_count_domain, formula="number of inputs over dim that are not zero")
+class count_nonzero(Op):
+    """How many elements over `dim` (an axis, several, or all) are nonzero, as int64. NaN counts. Not differentiable."""
+
+    differentiable = False
+
+    def prepare(input, dim=None):
+        return input, canonical_dims("count_nonzero", dim, input.ndim)
+
+    def reference(input: Array, dim=None) -> np.ndarray:
+        return np.add.reduce(input != 0, axis=dim, dtype=np.int64)
+
+
+@op("logsumexp", domain=reduce_domain, formula="log(sum of e^input over dim)")
+class logsumexp(Op):
+    """log(sum(exp(input))) over `dim` (an axis or several), computed about the largest element, so that nothing overflows.
+
+    Integers give the default floating dtype. Of no elements, or of -inf alone: -inf, where the gradient is 0.
+    """
+
+    promotes = ("input",)
+    int_to_float = True
+
+    def prepare(input, dim, keepdim=False):
+        return input, canonical_dims("logsumexp", dim, input.ndim), bool(keepdim)
+
+    def reference(input: Array, dim, keepdim: bool = False) -> np.ndarray:
+        top = np.maximum.reduce(input, axis=dim, keepdims=True, initial=-np.inf)
+        top = np.where(np.isfinite(top), top, 0).astype(input.dtype)
+        total = np.log(np.add.reduce(np.exp(input - top), axis=dim, keepdims=True)) + top
+        return total if keepdim else total.reshape([s for i, s in enumerate(input.shape) if i not in dim])
+
+    def grad_input(upstream, input, out, dim, keepdim, ctx):
+        shape = ctx.input_shapes[0]
+        total = restore_dims(out, dim, keepdim, shape)
+        total = tg.where(total == -math.inf, 0.0, total)
+        return restore_dims(upstream, dim, keepdim, shape) * (input - total).exp()
+
+
+@op("nansum", domain=reduce_domain, formula="sum over dim of the inputs that are not NaN")
+class nansum(Composite):
+    """The sum over `dim` with NaN counted as 0."""
+
+    def prepare(input, dim=None, keepdim=False, *, dtype=None):
+        return input, canonical_dims("nansum", dim, input.ndim), bool(keepdim), as_dtype(dtype)
+
+    def reference(input: Array, dim=None, keepdim: bool = False, *, dtype=None) -> np.ndarray:
+        return np.nansum(input, axis=dim, keepdims=keepdim, dtype=dtype)
+
+    def compose(input, dim=None, keepdim=False, *, dtype=None):
+        return tg.where(input.isnan(), 0.0, input).sum(dim, keepdim, dtype=dtype)
+
+
+@op("nanmean", domain=reduce_domain, formula="mean over dim of the inputs that are not NaN")
+class nanmean(Composite):
+    """The mean over `dim` of what is not NaN; NaN where nothing is left."""
+
+    def prepare(input, dim=None, keepdim=False, *, dtype=None):
+        return input, canonical_dims("nanmean", dim, input.ndim), bool(keepdim), as_dtype(dtype)
+
+    def reference(input: Array, dim=None, keepdim: bool = False, *, dtype=None) -> np.ndarray:
+        known = ~np.isnan(input)
+        total = np.add.reduce(np.where(known, input, 0), axis=dim, keepdims=keepdim, dtype=dtype or input.dtype)
+        return total / np.add.reduce(known, axis=dim, keepdims=keepdim, dtype=dtype or input.dtype)
+
+    def compose(input, dim=None, keepdim=False, *, dtype=None):
+        total = input.nansum(dim, keepdim, dtype=dtype)
+        return total / (~input.isnan()).sum(dim, keepdim).to(total.dtype)
 
 
 def _sum_to_size_domain(draw):
@@ -90,16 +504,25 @@ class sum_to_size(Op):
     def prepare(input, *size):
         if len(size) == 1 and isinstance(size[0], (tuple, list)):
             size = tuple(size[0])
-        extra = input.ndim - len(size)
-        if extra < 0 or any(s not in (1, h) for h, s in zip(input.shape[extra:], size, strict=True)):
-            raise ValueError(f"sum_to_size: shape {input.shape} cannot be summed to {tuple(size)}")
+        shape = input.shape
+        extra = len(shape) - len(size)
+        fits = extra >= 0
+        if fits:
+            for have, want in zip(shape[extra:], size, strict=True):
+                fits = fits and (have == want or want == 1)
+        if not fits:
+            raise ValueError(f"sum_to_size: shape {shape} cannot be summed to {tuple(size)}; `size` must broadcast to the shape")
         return input, tuple(size)
 
     def reference(input: Array, *size: int) -> np.ndarray:
         shape = size[0]
         extra = input.ndim - len(shape)
-        axes = tuple(i for i, s in enumerate((1,) * extra + shape) if s == 1 and (i < extra or input.shape[i] != 1))
-        return input.sum(axis=axes, keepdims=True).reshape(shape) if axes else input.copy()
+        axes = tuple([i for i, n in enumerate(input.shape) if i < extra or (shape[i - extra] == 1 and n != 1)])
+        if not axes:
+            return input.copy()
+        dtype = np.float32 if input.dtype == np.float16 else input.dtype
+        out = np.asarray(np.add.reduce(input, axis=axes, dtype=dtype))
+        return out.reshape(shape) if dtype == input.dtype else out.reshape(shape).astype(input.dtype)
 
     def grad_input(upstream, ctx):
         return upstream.expand(ctx.input_shapes[0])

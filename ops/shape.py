@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from operator import index as as_int
 
 import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Op, call, op
+from ..extend import Array, Composite, Op, call, op
 
 
-@op(
-    "cast",
-    domain=lambda draw: call(draw.real(draw.shape()), tg.float64),
-    formula="input as dtype",
-    method=False,
-)
+def canonical_axis(name: str, dim: int, ndim: int, argument: str = "dim") -> int:
+    """`dim` as a non-negative axis; IndexError if there is no such axis. A 0-d tensor counts as having one axis."""
+    axes = ndim or 1
+    if not -axes <= dim < axes:
+        raise IndexError(f"{name}: {argument} {dim} is out of range for a tensor of {ndim} axes; use {-axes}..{axes - 1}")
+    return dim % axes
+
+
+def canonical_axes(name: str, dims, ndim: int, argument: str = "dim") -> tuple[int, ...]:
+    """An axis or a sequence of axes as non-negative axes in the given order; IndexError out of range, ValueError if repeated."""
+    axes = tuple(canonical_axis(name, d, ndim, argument) for d in (dims if isinstance(dims, (tuple, list)) else (dims,)))
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"{name}: {argument} {dims} names an axis twice")
+    return axes
+
+
+def unpacked(values) -> tuple[int, ...]:
+    """The integers of `f(*values)`, whether they were given one by one or as one tuple or list."""
+    if len(values) == 1 and type(values[0]) is not int and hasattr(values[0], "__len__"):
+        values = values[0]
+    return tuple([v if type(v) is int else as_int(v) for v in values])
+
+
+def full_shape(name: str, old: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """`shape` with its -1 worked out for the elements of a tensor of shape `old`; ValueError if they do not fit."""
+    size = math.prod(old)
+    if -1 not in shape:
+        if math.prod(shape) != size or (shape and min(shape) < 0):
+            raise ValueError(f"{name}: shape {old} has {size} elements and cannot become {shape}")
+        return shape
+    known = -math.prod(shape)
+    if shape.count(-1) > 1 or min(shape) < -1:
+        raise ValueError(f"{name}: shape {shape} may hold one -1 and no other negative size")
+    if known == 0 or size % known:
+        raise ValueError(f"{name}: shape {old} has {size} elements and cannot become {shape}")
+    return tuple([size // known if s == -1 else s for s in shape])
+
+
+# dtype and memory -----------------------------------------------------------------------------------------------------
+
+
+@op("cast", domain=lambda draw: call(draw.real(draw.shape()), tg.float64), formula="input as dtype", method=False)
 class cast(Op):
     """`input` in another dtype. Differentiable between floating dtypes; Tensor.to is its public face."""
 
@@ -29,13 +66,27 @@ class cast(Op):
 
 @op("clone", domain=lambda draw: call(draw.real(draw.shape())), formula="input")
 class clone(Op):
-    """A copy of `input` in memory of its own; gradients flow through."""
+    """A copy of `input` in memory of its own, in row-major order; gradients flow through."""
 
     def reference(input: Array) -> np.ndarray:
         return np.array(input, order="C")
 
     def grad_input(upstream):
         return upstream
+
+
+@op("contiguous", domain=lambda draw: call(draw.real(draw.shape())), formula="input")
+class contiguous(Composite):
+    """`input` itself if its elements lie in row-major order without gaps, else a copy that does."""
+
+    def reference(input: Array) -> np.ndarray:
+        return np.array(input, order="C")
+
+    def compose(input):
+        return input if input.is_contiguous() else input.clone()
+
+
+# Shape ----------------------------------------------------------------------------------------------------------------
 
 
 def _reshape_domain(draw):
@@ -54,17 +105,7 @@ class reshape(Op):
     view = True
 
     def prepare(input, *shape):
-        if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-            shape = tuple(shape[0])
-        shape = tuple(int(s) for s in shape)
-        known = int(np.prod([s for s in shape if s != -1], dtype=int))
-        size = input.numel()
-        holes = shape.count(-1)
-        if holes > 1 or any(s < -1 for s in shape):
-            raise ValueError(f"reshape: shape {shape} may hold one -1 and no other negative size")
-        if (holes == 0 and known != size) or (holes and (known == 0 or size % known)):
-            raise ValueError(f"reshape: shape {input.shape} has {size} elements and cannot become {shape}")
-        return input, tuple(size // known if s == -1 else s for s in shape)
+        return input, full_shape("reshape", input.shape, unpacked(shape))
 
     def reference(input: Array, *shape: int) -> np.ndarray:
         return input.reshape(shape[0])
@@ -73,86 +114,233 @@ class reshape(Op):
         return upstream.reshape(ctx.input_shapes[0])
 
 
-@op("permute", domain=lambda draw: call(draw.real(draw.shape(3)), tuple(draw.permutation(3))), formula="out[i_dims] = input[i]")
-class permute(Op):
-    """A view of `input` with its axes in the order `dims`."""
+@op("view", domain=_reshape_domain, formula="input with shape `shape`, sharing its memory")
+class view(Op):
+    """As `reshape`, but always a view: RuntimeError where the strides of `input` would call for a copy.
+
+    shape: a tuple or single integers; one entry may be -1. ValueError if the number of elements differs; TypeError for a
+    dtype (use `.to(dtype)` to convert; bytes are never reinterpreted).
+    """
 
     view = True
 
-    def prepare(input, *dims):
-        if len(dims) == 1 and isinstance(dims[0], (tuple, list)):
-            dims = tuple(dims[0])
-        if sorted(d % max(input.ndim, 1) for d in dims) != list(range(input.ndim)):
-            raise ValueError(f"permute: dims {dims} are not an order of the {input.ndim} axes of shape {input.shape}")
-        return input, tuple(d % input.ndim for d in dims)
+    def prepare(input, *shape):
+        if len(shape) == 1 and isinstance(shape[0], (np.dtype, type, str)):
+            raise TypeError(f"view: expected sizes, got the dtype {shape[0]}; use .to(dtype) to convert the elements")
+        shape = full_shape("view", input.shape, unpacked(shape))
+        array = input._data
+        if not array.flags.c_contiguous and array.size and not np.may_share_memory(array.reshape(shape), array):
+            raise RuntimeError(
+                f"view: shape {input.shape} with strides {input.stride()} cannot be seen as shape {shape} without a copy; use "
+                ".reshape(...), which copies where it must, or .contiguous().view(...)"
+            )
+        return input, shape
 
-    def reference(input: Array, *dims: int) -> np.ndarray:
-        return np.transpose(input, dims[0])
+    def reference(input: Array, *shape: int) -> np.ndarray:
+        return input.reshape(shape[0])
 
-    def grad_input(upstream, dims):
-        return upstream.permute(*np.argsort(dims).tolist())
+    def grad_input(upstream, ctx):
+        return upstream.reshape(ctx.input_shapes[0])
+
+
+def _flatten_domain(draw):
+    shape = draw.shape((0, 4), high=3)
+    n = max(len(shape), 1)
+    start = draw.integer(0, n - 1)
+    end = draw.integer(start, n - 1)
+    return call(draw.real(shape), draw.choice([start, start - n]), draw.choice([end, end - n]))
+
+
+@op("flatten", domain=_flatten_domain, formula="input with axes start_dim..end_dim merged into one")
+class flatten(Op):
+    """`input` with the axes from `start_dim` to `end_dim`, both included, merged. (N, C, H, W) at 1 gives (N, C * H * W).
+
+    A view where the strides allow, else a copy; a 0-d tensor becomes (1,). IndexError for an axis out of range, ValueError if
+    start_dim comes after end_dim.
+    """
+
+    view = True
+
+    def prepare(input, start_dim=0, end_dim=-1):
+        ndim = input._data.ndim
+        start, end = (
+            canonical_axis("flatten", start_dim, ndim, "start_dim"),
+            canonical_axis("flatten", end_dim, ndim, "end_dim"),
+        )
+        if start > end:
+            raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} in shape {input.shape}")
+        return input, start, end
+
+    def reference(input: Array, start_dim: int = 0, end_dim: int = -1) -> np.ndarray:
+        shape = input.shape
+        end = end_dim % max(input.ndim, 1)
+        return input.reshape((*shape[:start_dim], math.prod(shape[start_dim : end + 1]), *shape[end + 1 :]))
+
+    def grad_input(upstream, ctx):
+        return upstream.reshape(ctx.input_shapes[0])
+
+
+@op("ravel", domain=lambda draw: call(draw.real(draw.shape())), formula="input with all axes merged into one")
+class ravel(Op):
+    """The elements of `input` along one axis, in row-major order: a view where the strides allow, else a copy."""
+
+    view = True
+
+    def reference(input: Array) -> np.ndarray:
+        return input.reshape(-1)
+
+    def grad_input(upstream, ctx):
+        return upstream.reshape(ctx.input_shapes[0])
+
+
+def _unflatten_domain(draw):
+    dim = draw.integer(0, 2)
+    shape = [2, 3, 2]
+    shape[dim] = 6
+    return call(draw.real(shape), draw.choice([dim, dim - 3]), draw.choice([(2, 3), (-1, 2), (3, 1, 2), (6,)]))
+
+
+@op("unflatten", domain=_unflatten_domain, formula="input with axis dim split into axes of the given sizes")
+class unflatten(Op):
+    """`input` with axis `dim` split into axes of `sizes`, of which one may be -1; the inverse of `flatten`. A view.
+
+    ValueError if the product of the sizes is not the size of the axis.
+    """
+
+    view = True
+
+    def prepare(input, dim, sizes):
+        if not input.ndim:
+            raise ValueError("unflatten: a 0-d tensor has no axis to split")
+        axis = canonical_axis("unflatten", dim, input.ndim)
+        return input, axis, full_shape("unflatten", (input.shape[axis],), unpacked((sizes,)))
+
+    def reference(input: Array, dim: int, sizes: tuple[int, ...]) -> np.ndarray:
+        return input.reshape((*input.shape[:dim], *sizes, *input.shape[dim + 1 :]))
+
+    def grad_input(upstream, ctx):
+        return upstream.reshape(ctx.input_shapes[0])
+
+
+def _expanded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A view of `array` broadcast to `shape`: stride 0 along the stretched axes.
+
+    It stays writable, unlike np.broadcast_to's, since parts of it that do not overlap may be written.
+    """
+    extra = len(shape) - array.ndim
+    old = zip(array.shape, array.strides, shape[extra:], strict=True)
+    strides = (0,) * extra + tuple([0 if have != want else stride for have, stride, want in old])
+    if array.flags.c_contiguous:
+        return np.ndarray(shape, array.dtype, array, 0, strides)  # the cheap constructor; it takes contiguous buffers only
+    return np.lib.stride_tricks.as_strided(array, shape, strides)
+
+
+def _broadcast_shape(name: str, old: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, ...]:
+    extra = len(sizes) - len(old)
+    if extra >= 0 and min(sizes[:extra], default=0) >= 0:
+        new = tuple([o if n == -1 else n for n, o in zip(sizes[extra:], old, strict=True)])
+        if all([n == o or (o == 1 and n >= 0) for n, o in zip(new, old, strict=True)]):
+            return sizes[:extra] + new
+    raise ValueError(
+        f"{name}: shape {old} cannot become {sizes}: only axes of size 1 and new leading axes can be stretched; -1 keeps a size"
+    )
 
 
 @op(
     "expand",
-    domain=lambda draw: call(draw.real((2, 1, 3)), (draw.integer(1, 3), 2, draw.integer(1, 3), 3)),
+    domain=lambda draw: call(draw.real((2, 1, 3)), (draw.integer(1, 3), 2, draw.integer(1, 3), draw.choice([3, -1]))),
     formula="out[i] = input[i where size > 1 else 0]",
 )
 class expand(Op):
-    """A view of `input` in which axes of size 1 are repeated without copying; -1 keeps a size. Such a view cannot be written."""
+    """A view of `input` in which axes of size 1 are repeated without copying; new leading axes are allowed, -1 keeps a size.
+
+    ValueError where an axis of another size would change. Several elements of the result share one place in memory: writing
+    to it raises RuntimeError.
+    """
 
     view = True
 
     def prepare(input, *sizes):
-        if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-            sizes = tuple(sizes[0])
-        extra = len(sizes) - input.ndim
-        old = (1,) * extra + input.shape
-        new = tuple(o if n == -1 else int(n) for n, o in zip(sizes, old, strict=False)) if extra >= 0 else ()
-        if extra < 0 or any(o not in (1, n) for n, o in zip(new, old, strict=True)):
-            raise ValueError(f"expand: shape {input.shape} cannot become {tuple(sizes)}; only axes of size 1 can be expanded")
-        return input, new
+        return input, _broadcast_shape("expand", input._data.shape, unpacked(sizes))
 
     def reference(input: Array, *sizes: int) -> np.ndarray:
-        return np.broadcast_to(input, sizes[0])
+        return _expanded(input, sizes[0])
 
     def grad_input(upstream, ctx):
         return upstream.sum_to_size(ctx.input_shapes[0])
 
 
-@op("unsqueeze", domain=lambda draw: call(draw.real((2, 3)), draw.integer(-3, 2)), formula="input with an axis of size 1 at dim")
-class unsqueeze(Op):
-    """A view of `input` with an axis of size 1 inserted at `dim` (0 to ndim, or negative from the end)."""
+@op(
+    "broadcast_to",
+    domain=lambda draw: call(draw.real((2, 1, 3)), (draw.integer(1, 3), 2, draw.integer(1, 3), 3)),
+    formula="out[i] = input[i where size > 1 else 0]",
+)
+class broadcast_to(Op):
+    """`input` broadcast to `shape` as a view: `input.expand(shape)`."""
 
     view = True
 
-    def prepare(input, dim):
-        if not -input.ndim - 1 <= dim <= input.ndim:
-            raise IndexError(f"unsqueeze: dim {dim} is out of range for a tensor of {input.ndim} axes; use {-input.ndim - 1}..{input.ndim}")
-        return input, dim % (input.ndim + 1)
+    def prepare(input, shape):
+        return input, _broadcast_shape("broadcast_to", input._data.shape, unpacked((shape,)))
 
-    def reference(input: Array, dim: int) -> np.ndarray:
-        return np.expand_dims(input, dim)
-
-    def grad_input(upstream, dim):
-        return upstream.squeeze(dim)
-
-
-@op("squeeze", domain=lambda draw: call(draw.real((2, 1, 3, 1)), draw.choice([None, 1, -1, 0, (1, 3)])), formula="input without axes of size 1")
-class squeeze(Op):
-    """A view of `input` without its axes of size 1, or without those in `dim` that have size 1."""
-
-    view = True
-
-    def prepare(input, dim=None):
-        dims = range(input.ndim) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
-        for d in dims:
-            if not -max(input.ndim, 1) <= d < max(input.ndim, 1):
-                raise IndexError(f"squeeze: dim {d} is out of range for a tensor of {input.ndim} axes")
-        return input, tuple(d % input.ndim for d in dims if input.ndim and input.shape[d] == 1)
-
-    def reference(input: Array, dim=None) -> np.ndarray:
-        return np.squeeze(input, axis=dim)
+    def reference(input: Array, shape: tuple[int, ...]) -> np.ndarray:
+        return _expanded(input, shape)
 
     def grad_input(upstream, ctx):
-        return upstream.reshape(ctx.input_shapes[0])
+        return upstream.sum_to_size(ctx.input_shapes[0])
+
+
+@op(
+    "expand_as",
+    domain=lambda draw: call(draw.real((2, 1)), draw.real((3, 2, 2))),
+    formula="input broadcast to the shape of other",
+)
+class expand_as(Composite):
+    """`input.expand(other.shape)`: only the shape of `other` is used."""
+
+    nondiff = ("other",)
+
+    def reference(input: Array, other: Array) -> np.ndarray:
+        return np.broadcast_to(input, other.shape)
+
+    def compose(input, other):
+        return input.expand(other.shape)
+
+
+def _atleast_domain(draw):
+    return call(draw.real(draw.shape((0, 4), high=3)))
+
+
+@op("atleast_1d", domain=_atleast_domain, formula="input with at least one axis")
+class atleast_1d(Composite):
+    """`input`, or a view of shape (1,) of a 0-d tensor."""
+
+    def reference(input: Array) -> np.ndarray:
+        return np.atleast_1d(input)
+
+    def compose(input):
+        return input if input.ndim else input.reshape(1)
+
+
+@op("atleast_2d", domain=_atleast_domain, formula="input with at least two axes, added in front")
+class atleast_2d(Composite):
+    """`input`, or a view with leading axes of size 1 that bring it to two."""
+
+    def reference(input: Array) -> np.ndarray:
+        return np.atleast_2d(input)
+
+    def compose(input):
+        return input if input.ndim >= 2 else input.reshape(1, -1)
+
+
+@op("atleast_3d", domain=_atleast_domain, formula="input with at least three axes")
+class atleast_3d(Composite):
+    """`input`, or a view of three axes: () gives (1, 1, 1), (n,) gives (1, n, 1), (n, m) gives (n, m, 1)."""
+
+    def reference(input: Array) -> np.ndarray:
+        return np.atleast_3d(input)
+
+    def compose(input):
+        if input.ndim >= 3:
+            return input
+        return input.unsqueeze(-1) if input.ndim == 2 else input.reshape(1, -1, 1)

@@ -101,4 +101,4 @@ def load_with_metadata(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor],
         metadata = None if stored is None else json.loads(stored)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged safetensors file: {error}") from None
-    return {name: wrap(array) for name, array in arrays.items()}, metadata
+    return {name: wrap(array if array.flags.writeable else array.copy()) for name, array in arrays.items()}, metadata

@@ -1,1 +1,139 @@
-"""Placeholder docstring, replaced by its room."""
+"""The test kit for operators, the built-in ones and yours: what the project's own suite runs on every operator it registers.
+
+    from tinygrad_cv.testing import check_op
+
+    def test_my_operator():
+        check_op("my_operator")
+
+`check_op` draws calls from the operator's domain with NumPy; `op_test("my_operator")` is the same as a Hypothesis test, whose failing
+examples shrink (needs the extra `testing`). `python -m tinygrad_cv.testing NAME ...` runs it from the command line. The checks
+are in checks.py: values against the reference in both float dtypes and on every memory layout, kernels against the reference,
+first and second derivatives against finite differences on every element, declared kinks, in-place forms, errors.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from ..domain import Call, NumpyDraw
+from ..registry import Operator, get
+from .checks import EVERY_CALL, ONCE, agree
+from .samples import Sample
+
+if TYPE_CHECKING:
+    from .strategies import HypothesisDraw, op_calls, op_test
+
+
+class OpCheckError(AssertionError):
+    """An operator does not do what its declaration says. The message holds a program that repeats the call."""
+
+
+@dataclass
+class OpResult:
+    """What was run on one operator: drawn calls, single comparisons by kind, and the first failure if there was one."""
+
+    name: str
+    provider: str
+    seed: int
+    examples: int = 0
+    checks: Counter[str] = field(default_factory=Counter)
+    failure: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return self.failure is None
+
+    def count(self, kind: str, number: int = 1) -> None:
+        """Notes `number` comparisons of `kind`."""
+        self.checks[kind] += number
+
+
+def check_call(operator: Operator | str, call: Call, seed: int = 0, result: OpResult | None = None) -> OpResult:
+    """Runs every check on one call, as a domain returns it. Raises OpCheckError at the first that fails."""
+    operator = get(operator) if isinstance(operator, str) else operator
+    result = result or OpResult(operator.name, operator.provider, seed)
+    _run(EVERY_CALL, operator, call, seed, result)
+    result.examples += 1
+    return result
+
+
+def check_once(operator: Operator | str, call: Call, seed: int = 0, result: OpResult | None = None) -> OpResult:
+    """Runs the checks that need one call only: declaration, edge shapes, kernels on large arrays, kinks, errors."""
+    operator = get(operator) if isinstance(operator, str) else operator
+    result = result or OpResult(operator.name, operator.provider, seed)
+    _run(ONCE, operator, call, seed, result)
+    return result
+
+
+def _run(checks: Any, operator: Operator, call: Call, seed: int, result: OpResult) -> None:
+    sample = None
+    check: Any = "drawing a call"
+    try:
+        sample = Sample(operator, call, seed)
+        for check in checks:
+            check(sample, result)
+    except Exception as error:
+        name = getattr(check, "__name__", check)
+        known = isinstance(error, (AssertionError, GradcheckError))
+        reason = str(error) if known else "".join(traceback.format_exception(error, limit=-4)).strip()
+        program = "" if sample is None else "\n\nTo repeat it:\n\n" + sample.program(backward="gradient" in name)
+        raise OpCheckError(f"{operator.name} ({operator.provider}), {name}, seed {seed}: {reason}{program}") from (
+            None if known else error
+        )
+
+
+def check_op(operator: Operator | str, *, examples: int = 20, seed: int = 0, raise_exception: bool = True) -> OpResult:
+    """Checks an operator on `examples` calls drawn from its domain by NumPy from `seed`.
+
+    Returns what was run. Raises OpCheckError with a program that repeats the failing call (or, with `raise_exception=False`,
+    returns a result whose `failure` holds it); KeyError for a name that no operator has.
+    """
+    operator = get(operator) if isinstance(operator, str) else operator
+    result = OpResult(operator.name, operator.provider, seed)
+    start = time.perf_counter()
+    try:
+        for i in range(examples):
+            call = _drawn(operator, np.random.default_rng([seed, i]), seed + i)
+            if i < 2:
+                check_once(operator, call, seed + i, result)
+            check_call(operator, call, seed + i, result)
+    except OpCheckError as error:
+        result.failure = f"{error}\n(example {i} of check_op({operator.name!r}, seed={seed}))"
+        if raise_exception:
+            raise OpCheckError(result.failure) from error.__cause__
+    finally:
+        result.seconds = time.perf_counter() - start
+    return result
+
+
+def _drawn(operator: Operator, rng: np.random.Generator, seed: int) -> Call:
+    try:
+        call: Call = operator.domain(NumpyDraw(rng))
+    except Exception as error:
+        raise OpCheckError(f"{operator.name} ({operator.provider}): its domain raised\n{traceback.format_exc()}") from error
+    return call
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("HypothesisDraw", "op_calls", "op_test"):
+        try:
+            from . import strategies
+        except ImportError as error:
+            raise ImportError(f"{name} needs Hypothesis ({error}); pip install 'tinygrad_cv[testing]'") from error
+        return getattr(strategies, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "GradcheckError", "HypothesisDraw", "OpCheckError", "OpResult", "Sample", "agree", "check_call", "check_once", "check_op",
+    "gradcheck", "gradgradcheck", "op_calls", "op_test",
+]  # fmt: skip

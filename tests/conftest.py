@@ -1,0 +1,45 @@
+"""Profiles of the property tests, and the count of examples that ends a run.
+
+    pytest                                   quick: a dozen examples for each operator, the same ones every time
+    pytest --hypothesis-profile=thorough     two hundred, new ones every time (also TINYGRAD_CV_PROFILE=thorough)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+import tinygrad_cv as tg
+
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=12, derandomize=True, **_COMMON)
+settings.register_profile("thorough", max_examples=200, print_blob=True, **_COMMON)
+settings.load_profile(os.environ.get("TINYGRAD_CV_PROFILE", "quick"))
+
+
+@pytest.fixture(autouse=True)
+def same_start() -> Iterator[None]:
+    """Every test starts from one seed and the default switches, and must leave the switches as they were."""
+    tg.manual_seed(0)
+    np.random.seed(0)
+    yield
+    assert tg.is_grad_enabled() and not tg.is_inference_mode_enabled(), "the test left gradient recording switched"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Adds up what the tests recorded with record_property (which also travels from parallel workers)."""
+    totals: dict[str, int] = {}
+    for report in (r for reports in terminalreporter.stats.values() for r in reports):
+        if getattr(report, "when", "") == "call":
+            for key, value in report.user_properties:
+                if key in ("operators", "examples", "comparisons"):
+                    totals[key] = totals.get(key, 0) + value
+    if totals.get("operators"):
+        terminalreporter.write_line(
+            f"operators walked: {totals['operators']}, Hypothesis examples run: {totals['examples']}, "
+            f"single comparisons: {totals['comparisons']}"
+        )

@@ -1,0 +1,376 @@
+"""The computation graph as a public thing: a frozen, deterministic snapshot that pictures, compilers and tests read.
+
+    graph = tg.graph.trace(loss, names={"x": x})        # what autograd recorded
+    with tg.graph.capture() as recording:               # or everything that runs, recorded for backward or not
+        out = model(images)
+    graph = recording.graph(out)
+
+Node ids are n0, n1, ... in the order of execution, the same from run to run. Nothing here recurses.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from ._state import state
+from ._tensor import Tensor
+from .autograd.node import Constant, Node, source_location
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    """One node. kind: "operator", "parameter" (a leaf that requires grad), "input" (a leaf that does not) or "number".
+
+    op: the operator's name ("" for leaves). name: the user's variable or parameter name. scope: dotted module path, with composite
+    operators after slashes. shape, dtype: of the first output (shapes, dtypes: of all). source: (file, line, function).
+    saved: names of the values kept for backward. value, grad: arrays, where asked for and known.
+    """
+
+    id: str
+    kind: str
+    op: str
+    name: str | None
+    scope: str
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    requires_grad: bool
+    attributes: dict[str, Any] = field(default_factory=dict)
+    formula: str = ""
+    source: tuple[str, int, str] | None = None
+    saved: tuple[str, ...] = ()
+    value: np.ndarray | None = None
+    grad: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the first output."""
+        return self.shapes[0]
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of the first output."""
+        return self.dtypes[0]
+
+
+@dataclass(frozen=True)
+class GraphEdge:
+    """A value flowing from node `source` (its output number `output`) into argument `position`, called `argument`, of `target`."""
+
+    source: str
+    target: str
+    position: int
+    argument: str
+    output: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Graph:
+    """Nodes in order of execution, edges in order of their arguments, and the ids of the outputs."""
+
+    def __init__(self, nodes: Sequence[GraphNode], edges: Sequence[GraphEdge], outputs: Sequence[str]) -> None:
+        self.nodes = tuple(nodes)
+        self.edges = tuple(edges)
+        self.outputs = tuple(outputs)
+        self._by_id = {n.id: n for n in self.nodes}
+        self._into: dict[str, list[GraphEdge]] = {n.id: [] for n in self.nodes}
+        self._out_of: dict[str, list[GraphEdge]] = {n.id: [] for n in self.nodes}
+        for edge in self.edges:
+            self._into[edge.target].append(edge)
+            self._out_of[edge.source].append(edge)
+
+    def __getitem__(self, node_id: str) -> GraphNode:
+        return self._by_id[node_id]
+
+    def __iter__(self) -> Iterator[GraphNode]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def inputs_of(self, node_id: str) -> tuple[GraphEdge, ...]:
+        """Edges into a node, by argument position."""
+        return tuple(self._into[node_id])
+
+    def consumers_of(self, node_id: str) -> tuple[GraphEdge, ...]:
+        """Edges out of a node, in order of execution of their targets."""
+        return tuple(self._out_of[node_id])
+
+    def find(self, op: str | None = None, name: str | None = None, scope: str | None = None) -> list[GraphNode]:
+        """The nodes with this operator, name, or scope (or inside it)."""
+        return [
+            n
+            for n in self.nodes
+            if (op is None or n.op == op)
+            and (name is None or n.name == name)
+            and (scope is None or n.scope == scope or n.scope.startswith((scope + ".", scope + "/")))
+        ]
+
+    def __repr__(self) -> str:
+        operators = sum(n.kind == "operator" for n in self.nodes)
+        return f"<Graph: {operators} operators, {len(self.nodes) - operators} leaves, {len(self.edges)} edges>"
+
+
+class Capture:
+    """Everything that ran inside `capture()`: the nodes in order, with their values if asked for."""
+
+    def __init__(self, values: bool = True) -> None:
+        self.keep_values = values
+        self.nodes: list[Node] = []
+
+    def add(self, node: Node, outputs: Sequence[Tensor]) -> None:
+        """Called by dispatch for every operator."""
+        if self.keep_values:
+            node.values = tuple(o._data.copy() for o in outputs)
+        self.nodes.append(node)
+
+    def graph(self, outputs: Any, *, names: Mapping[str, Tensor] | None = None, module: Any = None, grads: bool = False) -> Graph:
+        """The part of the recording that `outputs` (a Tensor or several) were computed by."""
+        return trace(outputs, names=names, module=module, values=self.keep_values, grads=grads)
+
+
+class capture:
+    """`with capture() as recording:` records every operator of this thread, whether or not gradients are wanted.
+
+    values: keep a copy of every result. The state before comes back at the end, also after an exception.
+    """
+
+    def __init__(self, values: bool = True) -> None:
+        self.recording = Capture(values)
+
+    def __enter__(self) -> Capture:
+        self._outer = state.capture
+        state.capture = self.recording
+        return self.recording
+
+    def __exit__(self, *_: object) -> None:
+        state.capture = self._outer
+
+
+def variable_names(frame: FrameType | None = None) -> dict[str, Tensor]:
+    """The Tensors among the variables of `frame` (default: the caller's), by name; in order of definition."""
+    if frame is None:
+        caller = inspect.currentframe()
+        frame = caller.f_back if caller is not None else None
+    if frame is None:
+        return {}
+    return {name: value for name, value in frame.f_locals.items() if isinstance(value, Tensor) and not name.startswith("_")}
+
+
+def record(function: Callable[..., Any], *inputs: Any, names: Mapping[str, Tensor] | None = None, **options: Any) -> Graph:
+    """The graph of `function(*inputs)`, a function or module, with values. Unnamed inputs get the names of its parameters."""
+    target = getattr(function, "forward", function)
+    known = dict(names or {})
+    try:
+        bound = inspect.signature(target).bind(*inputs).arguments
+    except (TypeError, ValueError):
+        bound = {f"input{i}": value for i, value in enumerate(inputs)}
+    for name, value in bound.items():
+        if isinstance(value, Tensor) and not any(value is t for t in known.values()):
+            known.setdefault(name, value)
+    module = function if hasattr(function, "named_parameters") else None
+    with capture() as recording:
+        outputs = function(*inputs)
+    return recording.graph(outputs, names=known, module=module, **options)
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if isinstance(outputs, (tuple, list)):
+        return [t for o in outputs for t in _tensors(o)]
+    if isinstance(outputs, dict):
+        return [t for o in outputs.values() for t in _tensors(o)]
+    raise TypeError(f"graph: expected Tensors as outputs, got {type(outputs).__name__}")
+
+
+def _key(parent: Any) -> Any:
+    return parent if isinstance(parent, (Node, Constant)) else id(parent)
+
+
+def trace(
+    outputs: Any, *, names: Mapping[str, Tensor] | None = None, module: Any = None, values: bool = False, grads: bool = False
+) -> Graph:
+    """The graph that `outputs` (a Tensor or several) were computed by, as far as it was recorded.
+
+    names: variables by name. module: its parameters are named as in named_parameters(). values: results of operators, kept or
+    computed again from the leaves. grads: d(sum of outputs)/d(node) of every node; RuntimeError if backward freed the graph.
+    """
+    roots = _tensors(outputs)
+    for root in roots:
+        if root._base is not None:
+            root._refresh_view()
+    nodes = _reachable([r._node for r in roots if r._node is not None])
+    given = _Names(names or {}, module)
+    gradients = _gradients(roots) if grads else {}
+    results = _values(nodes) if values else {}
+
+    ids: dict[Any, str] = {}
+    graph_nodes: list[GraphNode] = []
+    edges: list[GraphEdge] = []
+
+    def add_leaf(parent: Any, argument: str, scope: str) -> str:
+        key = _key(parent) if not isinstance(parent, (int, float)) else None
+        if key is None or key not in ids:
+            leaf = _leaf(f"n{len(graph_nodes)}", parent, given, argument, scope, values)
+            gradient = gradients.get(key)
+            graph_nodes.append(leaf if gradient is None else replace(leaf, grad=gradient))
+            if key is None:
+                return leaf.id
+            ids[key] = leaf.id
+        return ids[key]
+
+    for node in nodes:
+        arguments = [
+            f"{node.op.variadic}[{i}]" if node.op.variadic else node.op.tensor_params[i] for i in range(len(node.parents))
+        ]
+        sources = [
+            None if p is None else ids[p] if isinstance(p, Node) else add_leaf(p, a, node.scope)
+            for p, a in zip(node.parents, arguments, strict=True)
+        ]
+        node_id = ids[node] = f"n{len(graph_nodes)}"
+        computed = results.get(node)
+        graph_nodes.append(
+            GraphNode(
+                id=node_id,
+                kind="operator",
+                op=node.op.name,
+                name=given.of_node(node),
+                scope=node.scope,
+                shapes=node.shapes,
+                dtypes=tuple(str(d) for d in node.dtypes),
+                requires_grad=node.requires_grad,
+                attributes=dict(zip(node.op.attr_params, node.attrs, strict=True)),
+                formula=node.op.formula,
+                source=source_location(node),
+                saved=tuple(_saved_name(node, entry) for entry in node.plan) if node.saved else (),
+                value=None if computed is None else computed[0],
+                grad=gradients.get(node),
+            )
+        )
+        for i, (source, argument) in enumerate(zip(sources, arguments, strict=True)):
+            if source is not None:
+                origin = graph_nodes[int(source[1:])]
+                slot = node.slots[i]
+                edges.append(GraphEdge(source, node_id, i, argument, slot, origin.shapes[slot], origin.dtypes[slot]))
+    finals = [ids[r._node] if r._node is not None else add_leaf(r, "output", "") for r in roots]
+    return Graph(graph_nodes, edges, finals)
+
+
+def _saved_name(node: Node, entry: tuple[str, int]) -> str:
+    kind, position = entry
+    return node.op.outputs[position] if kind == "out" else node.op.variadic or node.op.tensor_params[position]
+
+
+def _reachable(roots: Sequence[Node]) -> list[Node]:
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().parents:
+            if isinstance(parent, Node) and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=lambda node: node.id)
+
+
+class _Names:
+    """The user's names of leaves and of operator results."""
+
+    def __init__(self, variables: Mapping[str, Tensor], module: Any) -> None:
+        self.by_leaf: dict[int, str] = {}
+        self.by_node: dict[tuple[Node, int], str] = {}
+        named = list(module.named_parameters()) + list(module.named_buffers()) if module is not None else []
+        for name, tensor in [*variables.items(), *named]:
+            if tensor._node is not None:
+                self.by_node.setdefault((tensor._node, tensor._slot), name)
+            else:
+                self.by_leaf.setdefault(id(tensor), name)
+
+    def of_node(self, node: Node) -> str | None:
+        return self.by_node.get((node, 0))
+
+    def of_leaf(self, tensor: Tensor, scope: str) -> str | None:
+        known = self.by_leaf.get(id(tensor))
+        if known is not None or tensor.name is None:
+            return known
+        place = scope.split("/")[0]
+        return f"{place}.{tensor.name}" if place and "." not in tensor.name else tensor.name
+
+
+def _leaf(node_id: str, parent: Any, given: _Names, argument: str, scope: str, values: bool) -> GraphNode:
+    if isinstance(parent, (int, float)):
+        return GraphNode(node_id, "number", "", repr(parent), scope, ((),), (type(parent).__name__,), False, value=np.asarray(parent))
+    tensor = parent
+    if isinstance(parent, Constant):
+        tensor = parent.tensor() if parent.tensor is not None else None
+        if tensor is None:
+            return GraphNode(node_id, "input", "", parent.name or None, scope, (parent.shape,), (str(parent.dtype),), False)
+    kind = "parameter" if tensor._requires_grad else "input"
+    return GraphNode(
+        node_id,
+        kind,
+        "",
+        given.of_leaf(tensor, scope),
+        scope if type(tensor) is not Tensor else "",
+        (tensor.shape,),
+        (str(tensor.dtype),),
+        tensor._requires_grad,
+        value=tensor._data.copy() if values else None,
+    )
+
+
+def _values(nodes: Sequence[Node]) -> dict[Node, tuple[np.ndarray, ...]]:
+    """Results of the nodes: those a capture kept, and the others computed again where everything they need is known."""
+    from .dispatch import make_runner
+
+    known: dict[Node, tuple[np.ndarray, ...]] = {}
+    for node in nodes:
+        if node.values is not None:
+            known[node] = node.values
+            continue
+        arguments = []
+        for parent, slot in zip(node.parents, node.slots, strict=True):
+            if parent is None or isinstance(parent, (int, float)):
+                arguments.append(parent)
+            elif isinstance(parent, Node):
+                arguments.append(known[parent][slot] if parent in known else Ellipsis)
+            else:
+                tensor = parent.tensor() if isinstance(parent, Constant) and parent.tensor is not None else parent
+                arguments.append(tensor._data if isinstance(tensor, Tensor) else Ellipsis)
+        if any(a is Ellipsis for a in arguments) or node.op.random or not hasattr(node.op, "bind"):
+            continue
+        out = make_runner(node.op)(tuple(arguments), node.attrs)
+        known[node] = tuple(np.asarray(o) for o in out) if type(out) is tuple else (np.asarray(out),)
+    return known
+
+
+def _gradients(roots: Sequence[Tensor]) -> dict[Any, np.ndarray]:
+    from .autograd import engine
+    from .creation import ones_like
+
+    wanted = [r for r in roots if r._requires_grad]
+    if not wanted:
+        raise RuntimeError("graph: gradients were asked for, but no output requires grad")
+    found: dict[Any, np.ndarray] = {}
+
+    def observe(node: Node, slot: int, gradient: Tensor) -> None:
+        if slot == 0:
+            found[node] = gradient._data.copy()
+
+    outer, state.capture = state.capture, None
+    try:
+        upstreams = [ones_like(r) for r in wanted]
+        leaves: Any = engine.run(wanted, upstreams, retain_graph=True, observer=observe)
+    finally:
+        state.capture = outer
+    found.update({id(leaf): gradient._data.copy() for leaf, gradient in leaves})
+    return found
+
+
+__all__ = ["Capture", "Graph", "GraphEdge", "GraphNode", "capture", "record", "trace", "variable_names"]

@@ -1,0 +1,189 @@
+"""One drawn call of an operator: in other dtypes and memory layouts, through the reference, and as a program that repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import dispatch
+from .._tensor import Tensor, wrap
+from ..domain import Call
+from ..random import manual_seed
+from ..registry import Operator
+
+Maker = Callable[[np.ndarray], Any]
+
+
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """A row-major copy."""
+    return np.array(array, order="C")
+
+
+def transposed(array: np.ndarray) -> np.ndarray:
+    """The same values, laid out column-major."""
+    return np.array(array.T, order="C").T
+
+
+def sliced(array: np.ndarray) -> np.ndarray:
+    """The same values as every second element of a larger array, away from its start."""
+    room = np.zeros([2 * s + 3 for s in array.shape], array.dtype)
+    view = room[(*(slice(2, 2 + 2 * s, 2) for s in array.shape), ...)]
+    view[...] = array
+    return view
+
+
+def reversed_strides(array: np.ndarray) -> np.ndarray:
+    """The same values, stored backwards along every axis."""
+    back = (slice(None, None, -1),) * array.ndim
+    return np.array(array[back], order="C")[(*back, ...)]
+
+
+def broadcast(array: np.ndarray) -> np.ndarray:
+    """Values of the first position of the last axis of size > 1, repeated along it with stride 0."""
+    long = [i for i, s in enumerate(array.shape) if s > 1]
+    if not long:
+        return array
+    first = np.array(np.take(array, [0], axis=long[-1]), order="C")
+    return np.broadcast_to(first, array.shape)
+
+
+LAYOUTS: dict[str, Maker] = {"transposed": transposed, "sliced": sliced, "negative strides": reversed_strides}
+
+
+class Sample:
+    """A call drawn from an operator's domain."""
+
+    def __init__(self, operator: Operator, call: Call, seed: int = 0) -> None:
+        self.operator, self.seed = operator, seed
+        self.call = call if isinstance(call, Call) else Call(*call)
+        self.bound = operator.signature.bind(*self.call.args, **self.call.kwargs)
+        self.arrays: list[np.ndarray] = []
+        self.owners: list[str] = []  # the tensor parameter of each array
+        for name, value in self._tensor_values():
+            if isinstance(value, (np.ndarray, np.generic)):
+                self.arrays.append(np.asarray(value))
+                self.owners.append(name)
+
+    def _tensor_values(self) -> Iterator[tuple[str, Any]]:
+        for name in self.operator.tensor_params:
+            value = self.bound.arguments.get(name)
+            yield from ((name, v) for v in value) if name == self.operator.variadic else ((name, value),)
+
+    def floating(self) -> list[int]:
+        """Positions of the floating arrays."""
+        return [i for i, a in enumerate(self.arrays) if a.dtype.kind == "f"]
+
+    def differentiable(self) -> list[int]:
+        """Positions of the arrays that the operator has a gradient for."""
+        if not self.operator.declaration.differentiable:
+            return []
+        without = set(self.operator.declaration.nondiff)
+        return [i for i in self.floating() if self.owners[i] not in without]
+
+    def cast(self, dtype: Any) -> list[np.ndarray]:
+        """The arrays, the floating ones in `dtype`."""
+        return [a.astype(dtype) if a.dtype.kind == "f" else a for a in self.arrays]
+
+    def arguments(self, values: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call with `values` in place of its arrays, in order."""
+        bound = type(self.bound)(self.bound.signature, self.bound.arguments.copy())  # type: ignore[arg-type]
+        queue = iter(values)
+        for name in self.operator.tensor_params:
+            if name not in bound.arguments:
+                continue
+            value = bound.arguments[name]
+            if name == self.operator.variadic:
+                made = [next(queue) if isinstance(v, (np.ndarray, np.generic)) else v for v in value]
+                bound.arguments[name] = tuple(made) if isinstance(value, tuple) else made
+            elif isinstance(value, (np.ndarray, np.generic)):
+                bound.arguments[name] = next(queue)
+        return bound.args, bound.kwargs
+
+    def call_function(self, values: list[Any], function: Callable[..., Any] | None = None) -> Any:
+        """The public function (or another of its signature) on Tensors or arrays; random operators start from the same seed."""
+        args, kwargs = self.arguments([wrap(v) if isinstance(v, np.ndarray) else v for v in values])
+        if self.operator.random:
+            manual_seed(self.seed)
+        return (function or self.operator.function)(*args, **kwargs)
+
+    def canonical(self, arrays: list[np.ndarray]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """(arrays, attributes) as kernels and the reference get them: prepared and promoted."""
+        operator = self.operator
+        args, kwargs = self.arguments([wrap(a) for a in arrays])
+        bound = operator.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values: dict[str, Any] = dict(bound.arguments)
+        if operator.random:
+            manual_seed(self.seed)
+        if operator.prepare is not None:
+            prepared = operator.prepare(*bound.args, **bound.kwargs)
+            if not isinstance(prepared, tuple) or len(prepared) != len(operator.signature.parameters):
+                raise TypeError(f"prepare must return all {len(operator.signature.parameters)} arguments as a tuple, got {prepared!r}")
+            values = dict(zip(operator.signature.parameters, prepared, strict=True))
+        tensors = tuple(values[operator.variadic]) if operator.variadic else tuple(values[p] for p in operator.tensor_params)
+        if operator.promotes:
+            tensors = dispatch._promoted(operator, tensors)
+        plain = tuple(t._data if isinstance(t, Tensor) else t for t in tensors)
+        return plain, tuple(values[p] for p in operator.attr_params)
+
+    def call_reference(self, arrays: list[np.ndarray]) -> Any:
+        """The NumPy reference on plain arrays."""
+        plain, attributes = self.canonical(arrays)
+        with np.errstate(all="ignore"):
+            return self.operator.bind(self.operator.reference, plain, attributes)
+
+    def program(self, dtype: Any = np.float64, backward: bool = False) -> str:
+        """A program that rebuilds the arrays and makes the call, to paste into a file."""
+        lines = ["import numpy as np", "import tinygrad_cv as tg", ""]
+        names = []
+        wanted = set(self.differentiable()) if backward else set()
+        for i, array in enumerate(self.cast(dtype)):
+            names.append(_Name(f"x{i}"))
+            grad = ", requires_grad=True" if i in wanted else ""
+            lines.append(f"x{i} = tg.tensor({source(array)}{grad})")
+        if self.operator.random:
+            lines.append(f"tg.manual_seed({self.seed})")
+        args, kwargs = self.arguments(names)
+        written = [source(a) for a in args] + [f"{k}={source(v)}" for k, v in kwargs.items()]
+        lines.append(f"out = tg.ops.get({self.operator.name!r})({', '.join(written)})")
+        lines.append("print(out)")
+        if backward:
+            lines.append(f"print(tg.autograd.gradcheck(lambda {', '.join(names)}: tg.ops.get({self.operator.name!r})"
+                         f"({', '.join(written)}), ({', '.join(names)},)))")  # fmt: skip
+        return "\n".join(lines)
+
+
+class _Name(str):
+    """A variable's name in a written program."""
+
+
+def source(value: Any) -> str:
+    """Python text that makes `value`."""
+    if isinstance(value, _Name):
+        return str(value)
+    if isinstance(value, Tensor):
+        return f"tg.tensor({source(value._data)})"
+    if isinstance(value, np.ndarray):
+        numbers = repr(value.tolist()).replace("inf", "np.inf").replace("nan", "np.nan")
+        shape = f".reshape({value.shape})" if value.size == 0 else ""
+        return f"np.array({numbers}, dtype=np.{value.dtype.name}){shape}".replace("np.bool)", "np.bool_)")
+    if isinstance(value, np.dtype):
+        return f"np.dtype({value.name!r})"
+    if isinstance(value, np.generic):
+        return source(np.asarray(value)) + "[()]"
+    if isinstance(value, Operator):
+        return f"tg.ops.get({value.name!r})"
+    if isinstance(value, (tuple, list)):
+        inner = ", ".join(source(v) for v in value)
+        return f"[{inner}]" if isinstance(value, list) else f"({inner},)" if len(value) == 1 else f"({inner})"
+    if value is Ellipsis:
+        return "..."
+    return repr(value)
+
+
+def results(value: Any) -> list[Any]:
+    """One result or a tuple of them as a list of arrays (None stays)."""
+    found = list(value) if isinstance(value, (tuple, list)) else [value]
+    return [v._data if isinstance(v, Tensor) else v if v is None else np.asarray(v) for v in found]
