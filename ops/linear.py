@@ -311,7 +311,7 @@ class outer(Composite):
         return input.unsqueeze(1) * vec2
 
 
-def _scaled(name: str, beta, alpha, result_shape, **tensors) -> None:
+def _check_addend(name: str, beta, alpha, result_shape, **tensors) -> None:
     """The checks that the add-a-product operators share: numbers that suit the dtype, an addend that broadcasts."""
     same_dtype(name, **tensors)
     first, addend = next(iter(tensors.items()))
@@ -322,13 +322,25 @@ def _scaled(name: str, beta, alpha, result_shape, **tensors) -> None:
         raise ValueError(f"{name}: `{first}` of shape {addend.shape} does not broadcast to the product's shape {result_shape}")
 
 
-def _combined(input, product, beta, alpha):
+def _combined(input: np.ndarray, product: np.ndarray, beta, alpha) -> np.ndarray:
     """beta * input + alpha * product; NaN in `input` does not show where beta is 0."""
     if alpha != 1:
         product = product * alpha
-    if beta == 0:
-        return product
-    return product + (input if beta == 1 else input * beta)
+    return product if beta == 0 else product + (input if beta == 1 else input * beta)
+
+
+def _scaled(upstream, alpha):
+    return upstream if alpha == 1 else upstream * alpha
+
+
+class _AddProduct(Op):
+    """What the operators beta * input + alpha * product share."""
+
+    def grad_input(upstream, beta, ctx):
+        shape = ctx.input_shapes[0]
+        if beta == 0:
+            return tg.zeros(shape, dtype=upstream.dtype)
+        return fitted(upstream if beta == 1 else upstream * beta, shape)
 
 
 def _addend(draw, layout: str, out: str):
@@ -339,67 +351,79 @@ def _addend(draw, layout: str, out: str):
 
 
 @op("addmm", domain=lambda draw: _addend(draw, "nk,km", "nm"), formula="beta * input + alpha * (mat1 @ mat2)", inplace=True)
-class addmm(Composite):
+class addmm(_AddProduct):
     """beta * input + alpha * (mat1 @ mat2) for (n, k) and (k, m); `input` broadcasts to (n, m) and is not read where beta is 0."""
 
     def prepare(input, mat1, mat2, *, beta=1, alpha=1):
         check_shapes("addmm", "nk,km", mat1=mat1, mat2=mat2)
-        _scaled("addmm", beta, alpha, (mat1.shape[0], mat2.shape[1]), input=input, mat1=mat1)
+        _check_addend("addmm", beta, alpha, (mat1.shape[0], mat2.shape[1]), input=input, mat1=mat1)
         return input, mat1, mat2, beta, alpha
 
     def reference(input: Array, mat1: Array, mat2: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
-        return (alpha * np.einsum("ik,kj->ij", mat1, mat2) + (beta * input if beta else 0)).astype(mat1.dtype)
+        return _combined(input, gemm(mat1, mat2), beta, alpha)
 
-    def compose(input, mat1, mat2, *, beta=1, alpha=1):
-        return _combined(input, mat1 @ mat2, beta, alpha)
+    def grad_mat1(upstream, mat2, alpha):
+        return _scaled(upstream, alpha) @ mat2.mT
+
+    def grad_mat2(upstream, mat1, alpha):
+        return mat1.mT @ _scaled(upstream, alpha)
 
 
 @op("addmv", domain=lambda draw: _addend(draw, "nk,k", "n"), formula="beta * input + alpha * (mat @ vec)", inplace=True)
-class addmv(Composite):
+class addmv(_AddProduct):
     """beta * input + alpha * (mat @ vec) for (n, k) and (k); `input` broadcasts to (n) and is not read where beta is 0."""
 
     def prepare(input, mat, vec, *, beta=1, alpha=1):
         check_shapes("addmv", "nk,k", mat=mat, vec=vec)
-        _scaled("addmv", beta, alpha, (mat.shape[0],), input=input, mat=mat)
+        _check_addend("addmv", beta, alpha, (mat.shape[0],), input=input, mat=mat)
         return input, mat, vec, beta, alpha
 
     def reference(input: Array, mat: Array, vec: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
-        return (alpha * np.einsum("ik,k->i", mat, vec) + (beta * input if beta else 0)).astype(mat.dtype)
+        return _combined(input, gemm(mat, vec), beta, alpha)
 
-    def compose(input, mat, vec, *, beta=1, alpha=1):
-        return _combined(input, mat @ vec, beta, alpha)
+    def grad_mat(upstream, vec, alpha):
+        return _scaled(upstream, alpha).unsqueeze(-1) * vec
+
+    def grad_vec(upstream, mat, alpha):
+        return _scaled(upstream, alpha) @ mat
 
 
 @op("baddbmm", domain=lambda draw: _addend(draw, "bnk,bkm", "bnm"), formula="beta * input + alpha * (batch1 @ batch2)", inplace=True)
-class baddbmm(Composite):
+class baddbmm(_AddProduct):
     """beta * input + alpha * (batch1 @ batch2) for (b, n, k) and (b, k, m); `input` broadcasts, and is not read where beta is 0."""
 
     def prepare(input, batch1, batch2, *, beta=1, alpha=1):
         check_shapes("baddbmm", "bnk,bkm", batch1=batch1, batch2=batch2)
-        _scaled("baddbmm", beta, alpha, (*batch1.shape[:2], batch2.shape[2]), input=input, batch1=batch1)
+        _check_addend("baddbmm", beta, alpha, (*batch1.shape[:2], batch2.shape[2]), input=input, batch1=batch1)
         return input, batch1, batch2, beta, alpha
 
     def reference(input: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
-        return (alpha * np.einsum("bik,bkj->bij", batch1, batch2) + (beta * input if beta else 0)).astype(batch1.dtype)
+        return _combined(input, gemm(batch1, batch2), beta, alpha)
 
-    def compose(input, batch1, batch2, *, beta=1, alpha=1):
-        return _combined(input, batch1 @ batch2, beta, alpha)
+    def grad_batch1(upstream, batch2, alpha):
+        return _scaled(upstream, alpha) @ batch2.mT
+
+    def grad_batch2(upstream, batch1, alpha):
+        return batch1.mT @ _scaled(upstream, alpha)
 
 
 @op("addbmm", domain=lambda draw: _addend(draw, "bnk,bkm", "nm"), formula="beta * input + alpha * sum_b batch1[b] @ batch2[b]", inplace=True)
-class addbmm(Composite):
+class addbmm(_AddProduct):
     """beta * input + alpha * sum over b of (batch1 @ batch2)[b]; `input` broadcasts to (n, m), and is not read where beta is 0."""
 
     def prepare(input, batch1, batch2, *, beta=1, alpha=1):
         check_shapes("addbmm", "bnk,bkm", batch1=batch1, batch2=batch2)
-        _scaled("addbmm", beta, alpha, (batch1.shape[1], batch2.shape[2]), input=input, batch1=batch1)
+        _check_addend("addbmm", beta, alpha, (batch1.shape[1], batch2.shape[2]), input=input, batch1=batch1)
         return input, batch1, batch2, beta, alpha
 
     def reference(input: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
-        return (alpha * np.einsum("bik,bkj->ij", batch1, batch2) + (beta * input if beta else 0)).astype(batch1.dtype)
+        return _combined(input, np.add.reduce(gemm(batch1, batch2), axis=0), beta, alpha)
 
-    def compose(input, batch1, batch2, *, beta=1, alpha=1):
-        return _combined(input, tg.tensordot(batch1, batch2, ([0, 2], [0, 1])), beta, alpha)
+    def grad_batch1(upstream, batch2, alpha):
+        return _scaled(upstream, alpha) @ batch2.mT
+
+    def grad_batch2(upstream, batch1, alpha):
+        return batch1.mT @ _scaled(upstream, alpha)
 
 
 def _bilinear_domain(draw):

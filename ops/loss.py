@@ -166,7 +166,7 @@ class nll_loss_backward(Op):
         labels, weights = _label_weights(target, weight, ignore_index, grad_output.dtype)
         rows = np.zeros((labels.size, shape[min(len(shape) - 1, 1)]), grad_output.dtype)
         scale = weights / weights.sum() if reduction == "mean" else weights
-        rows[np.arange(labels.size), labels] = -scale * grad_output.reshape(-1)
+        rows[np.arange(labels.size), labels] = np.where(weights != 0, -scale * grad_output.reshape(-1), 0)
         return _from_rows(rows, shape)
 
     def grad_grad_output(upstream, target, weight, ignore_index, reduction):

@@ -137,7 +137,7 @@ def _backward_rule(upstreams, grad_output, input, weight, mean, variance, layout
         bracket = u - mean_u - x * mean_ux
         through = bracket * r
         grad_g = through if w is None else through * w
-        grad_w = (g * through).sum(layout.shared)
+        grad_w = _sum_over(g * through, layout.shared)
         by_normal = (u * mean_hx + h * mean_ux) * -r
         grad_r = (h * bracket).sum(layout.over, keepdim=True)
     if v is not None:
@@ -151,7 +151,7 @@ def _backward_rule(upstreams, grad_output, input, weight, mean, variance, layout
     if by_normal is not None:
         grad_x = by_normal * r
         grad_input = grad_x.reshape(shape)
-        grad_mean = -grad_x.sum(layout.over).reshape(mean.shape)
+        grad_mean = -_sum_over(grad_x, layout.over).reshape(mean.shape)
         by_r = (by_normal * (x_raw - centre)).sum(layout.over, keepdim=True)
         by_r = by_r if grad_r is None else by_r + grad_r
         grad_variance = (by_r * r**3 * -0.5).reshape(mean.shape)
@@ -162,6 +162,10 @@ def _backward_rule(upstreams, grad_output, input, weight, mean, variance, layout
         grad_mean,
         grad_variance,
     )
+
+
+def _sum_over(tensor, axes: tuple[int, ...]):
+    return tensor.sum(axes) if axes else tensor
 
 
 def _check_affine(name: str, shape: tuple[int, ...], **tensors) -> None:
@@ -355,8 +359,9 @@ def _update(buffer: Tensor | None, value: np.ndarray, momentum: float) -> None:
 
 def _batch_norm_domain(draw):
     shape = _batch_shape(draw)
-    statistics = draw.real((shape[1],)), draw.real((shape[1],), 0.5, 2.0)
-    return call(draw.real(shape), *statistics, *_affine(draw, (shape[1],)), draw.boolean(), eps=0.1)
+    training = draw.boolean()
+    running = (None, None) if training else (draw.real((shape[1],)), draw.real((shape[1],), 0.5, 2.0))
+    return call(draw.real(shape), *running, *_affine(draw, (shape[1],)), training, eps=0.1)
 
 
 @op(
@@ -375,6 +380,9 @@ class batch_norm(Composite):
 
     ValueError for shapes that do not fit, or for a single value for each channel in training, whose variance is not defined.
     """
+
+    nondiff = ("running_mean", "running_var")
+    mutates = ("running_mean", "running_var")
 
     def prepare(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
         _check_channels(
@@ -545,10 +553,8 @@ class group_norm(Composite):
 
 def _instance_norm_domain(draw):
     shape = draw.choice([(2, 3, 4), (1, 2, 2, 3), (2, 1, 3)])
-    running = (draw.real((shape[1],)), draw.real((shape[1],), 0.5, 2.0))
     use_input_stats = draw.boolean()
-    if use_input_stats:
-        running = draw.choice([(None, None), running])
+    running = (None, None) if use_input_stats else (draw.real((shape[1],)), draw.real((shape[1],), 0.5, 2.0))
     return call(draw.real(shape), *running, *_affine(draw, (shape[1],)), use_input_stats, eps=0.1)
 
 
@@ -566,6 +572,9 @@ class instance_norm(Composite):
     use_input_stats: True normalises with the image's own statistics, and moves `running_mean` and `running_var` (C), where given,
     in place towards their average over the batch; False normalises with the running statistics.
     """
+
+    nondiff = ("running_mean", "running_var")
+    mutates = ("running_mean", "running_var")
 
     def prepare(
         input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5

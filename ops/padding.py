@@ -31,7 +31,7 @@ def _check_filled(shape: tuple[int, ...], pads: tuple[int, ...], mode: str) -> N
         before, after = pads[2 * k : 2 * k + 2]
         most = size - 1 if mode == "reflect" else size if mode == "circular" else None
         if most is not None and max(before, after) > max(most, 0):
-            raise ValueError(f"pad: mode {mode!r} can add at most {most} to axis {axis} of size {size}, got {before} and {after}")
+            raise ValueError(f"pad: mode {mode!r} adds at most {most} to axis {axis} of size {size}, got {before} and {after}")
         if size == 0 and max(before, after) > 0:
             raise ValueError(f"pad: axis {axis} of shape {shape} is empty, so mode {mode!r} has nothing to fill with")
         if before + size + after < 1 and size:
@@ -55,7 +55,7 @@ def _pad_domain(draw):
 
 @op("pad", domain=_pad_domain, formula="out = input with pad elements added at both ends of the last axes", method=False)
 class pad(Op):
-    """`input` with elements added at the ends of its last axes: pad = (before, after) of the last axis, then of the last but one, ...
+    """`input` with elements added at the ends of its axes: pad = (before, after) of the last axis, then of the one before, ...
 
     mode: "constant" (filled with `value`, default 0; any number of axes), "reflect" (mirrored without repeating the border),
     "replicate" (the nearest element), "circular" (from the other end); the last three for one to three axes, such as
@@ -71,12 +71,12 @@ class pad(Op):
         if mode not in MODES:
             raise ValueError(f"pad: mode must be one of {', '.join(MODES)}, got {mode!r}")
         if len(pads) % 2 or len(pads) > 2 * len(shape):
-            raise ValueError(f"pad: expected two sizes for each of at most {len(shape)} trailing axes of shape {shape}, got {pads}")
+            raise ValueError(f"pad: expected two sizes for each of the last axes of shape {shape}, got {pads}")
         if mode == "constant":
             value = 0 if value is None else value
             for k in range(len(pads) // 2):
                 if pads[2 * k] + pads[2 * k + 1] + shape[-1 - k] < 0:
-                    raise ValueError(f"pad: sizes {pads} cut more off axis {len(shape) - 1 - k} than its {shape[-1 - k]} elements")
+                    raise ValueError(f"pad: sizes {pads} cut more off axis {len(shape) - 1 - k} of shape {shape} than it has")
         else:
             if value:
                 raise ValueError(f"pad: value {value} belongs to mode 'constant', not to {mode!r}")

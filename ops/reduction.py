@@ -273,7 +273,7 @@ def _three_forms_domain(draw):
     form = draw.integer(0, 2)
     if form == 0:
         return call(both[0])
-    return call(both[0], both[1]) if form == 1 else call(both[0], draw.integer(-len(shape), len(shape) - 1), draw.boolean())
+    return call(both[0], other=both[1]) if form == 1 else call(both[0], draw.integer(-len(shape), len(shape) - 1), draw.boolean())
 
 
 def _three_forms(name: str, input, dim, keepdim, other):

@@ -21,7 +21,7 @@ def canonical_axis(name: str, dim: int, ndim: int, argument: str = "dim") -> int
 
 
 def canonical_axes(name: str, dims, ndim: int, argument: str = "dim") -> tuple[int, ...]:
-    """An axis or a sequence of axes as non-negative axes in the given order; IndexError out of range, ValueError if repeated."""
+    """An axis or a sequence of axes as non-negative axes in that order; IndexError out of range, ValueError if repeated."""
     axes = tuple(canonical_axis(name, d, ndim, argument) for d in (dims if isinstance(dims, (tuple, list)) else (dims,)))
     if len(set(axes)) != len(axes):
         raise ValueError(f"{name}: {argument} {dims} names an axis twice")

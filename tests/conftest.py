@@ -1,7 +1,7 @@
 """Profiles of the property tests, and the count of examples that ends a run.
 
-    pytest                                   quick: a dozen examples for each operator, the same ones every time
-    pytest --hypothesis-profile=thorough     two hundred, new ones every time (also TINYGRAD_CV_PROFILE=thorough)
+pytest                                   quick: a dozen examples for each operator, the same ones every time
+pytest --hypothesis-profile=thorough     two hundred, new ones every time (also TINYGRAD_CV_PROFILE=thorough)
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ from . import ops  # noqa: E402  (registers the built-in operators)
 _LAZY_MODULES = (
     "cli", "data", "domain", "extend", "graph", "kernels", "linalg", "models", "nn", "optim", "random", "testing", "train", "viz",
 )  # fmt: skip
-_LAZY_NAMES: dict[str, str] = {}
+_LAZY_NAMES = {
+    "save": ".files", "load": ".files", "CheckpointError": ".files", "set_num_threads": ".kernels", "get_num_threads": ".kernels",
+}  # fmt: skip
 
 if TYPE_CHECKING:
     from . import data, extend, graph, kernels, linalg, models, nn, optim, testing, train, viz

@@ -52,7 +52,9 @@ class GradcheckResult(int):
     dtype: np.dtype[Any]
     message: str
 
-    def __new__(cls, passed: bool, compared: int = 0, mode: str = "", dtype: Any = "float64", message: str = "") -> GradcheckResult:
+    def __new__(
+        cls, passed: bool, compared: int = 0, mode: str = "", dtype: Any = "float64", message: str = ""
+    ) -> GradcheckResult:
         self = super().__new__(cls, passed)
         self.compared, self.mode, self.dtype, self.message = compared, mode, np.dtype(dtype), message
         return self
@@ -73,7 +75,9 @@ class Settings(NamedTuple):
     max_elements: int
 
     @classmethod
-    def of(cls, dtype: np.dtype[Any], eps: float | None, atol: float | None, rtol: float | None, seed: int, most: int) -> Settings:
+    def of(
+        cls, dtype: np.dtype[Any], eps: float | None, atol: float | None, rtol: float | None, seed: int, most: int
+    ) -> Settings:
         default = (1e-5, 1e-7, 1e-6) if dtype.itemsize == 8 else (5e-3, 1e-2, 1e-2) if dtype.itemsize == 4 else (5e-2, 0.1, 0.1)
         chosen = (d if given is None else float(given) for d, given in zip(default, (eps, atol, rtol), strict=True))
         return cls(*chosen, seed, most)
@@ -174,7 +178,9 @@ def compare(
                 continue
             if resolution < 1e-10:
                 measured, error = line.ridders(100 * h)
-                if abs(expected - measured) <= settings.atol + settings.rtol * abs(measured) + 10 * min(error, 1e-6 * (1 + abs(measured))):
+                if abs(expected - measured) <= settings.atol + settings.rtol * abs(measured) + 10 * min(
+                    error, 1e-6 * (1 + abs(measured))
+                ):
                     continue
             failures.append((abs(expected - measured), d, expected, measured, h, line))
         if failures:
@@ -231,7 +237,9 @@ class Check:
     def evaluate(self, moved: list[Any]) -> list[np.ndarray]:
         """The differentiable outputs as arrays, at another point (positions that are no tensors are as they were)."""
         with no_grad():
-            everything = _outputs(self.func(*[wrap(m) if isinstance(t, Tensor) else t for t, m in zip(self.inputs, moved, strict=True)]))
+            everything = _outputs(
+                self.func(*[wrap(m) if isinstance(t, Tensor) else t for t, m in zip(self.inputs, moved, strict=True)])
+            )
         return [everything[k]._data for k in self.slots]
 
     def point(self) -> list[np.ndarray]:
@@ -257,7 +265,9 @@ class Check:
         dtype = self.arrays[self.wanted[0]].dtype
         for t in self.outputs:
             if not np.isfinite(t._data).all():
-                raise GradcheckError(f"{self.name}: an output is not finite here, so there is no derivative to compare", "not finite")
+                raise GradcheckError(
+                    f"{self.name}: an output is not finite here, so there is no derivative to compare", "not finite"
+                )
         again = self.along([a.copy() for a in self.point()])
         for t, a in zip(self.outputs, again, strict=True):
             worst = float(np.max(np.abs(t._data - a), initial=0.0))
@@ -284,9 +294,7 @@ def _double(name: str, func: Callable[..., Any], inputs: tuple[Any, ...], wanted
     lower = [k for k in wanted if inputs[k].dtype.itemsize < 8]
     if not lower:
         return Check(name, func, inputs, wanted), ""
-    raised = tuple(
-        wrap(t._data.astype(np.float64)) if isinstance(t, Tensor) and t.dtype.kind == "f" else t for t in inputs
-    )
+    raised = tuple(wrap(t._data.astype(np.float64)) if isinstance(t, Tensor) and t.dtype.kind == "f" else t for t in inputs)
     try:
         check = Check(name, func, raised, wanted)
     except (TypeError, ValueError, RuntimeError):

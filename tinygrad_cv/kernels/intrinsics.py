@@ -32,7 +32,8 @@ def _binary(name):
             return None
 
         def generate(context, builder, signature, arguments):
-            function = builder.module.declare_intrinsic(name, [arguments[0].type])
+            kind = arguments[0].type
+            function = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind, kind]))
             return builder.call(function, arguments)
 
         return x(x, y), generate
@@ -57,9 +58,7 @@ def fma(typing_context, x, y, z):
         return None
 
     def generate(context, builder, signature, arguments):
-        kind = arguments[0].type
-        function = builder.module.declare_intrinsic("llvm.fma", [kind])
-        return builder.call(function, arguments)
+        return builder.fma(*arguments)
 
     return x(x, y, z), generate
 

@@ -120,7 +120,9 @@ class Sample:
         if operator.prepare is not None:
             prepared = operator.prepare(*bound.args, **bound.kwargs)
             if not isinstance(prepared, tuple) or len(prepared) != len(operator.signature.parameters):
-                raise TypeError(f"prepare must return all {len(operator.signature.parameters)} arguments as a tuple, got {prepared!r}")
+                raise TypeError(
+                    f"prepare must return all {len(operator.signature.parameters)} arguments as a tuple, got {prepared!r}"
+                )
             values = dict(zip(operator.signature.parameters, prepared, strict=True))
         tensors = tuple(values[operator.variadic]) if operator.variadic else tuple(values[p] for p in operator.tensor_params)
         if operator.promotes:

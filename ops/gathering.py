@@ -1,0 +1,367 @@
+"""Reading and writing along one axis by a tensor of positions: gather, scatter, index_select and their like."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import tinygrad_cv as tg
+
+from ..extend import Array, Composite, Op, Tensor, call, op
+from .shape import canonical_axis
+
+
+def check_positions(name: str, index, size: int, axis: int, argument: str = "index") -> None:
+    """TypeError unless `index` is a Tensor of integers, IndexError unless all lie in 0 .. size - 1."""
+    if not isinstance(index, Tensor):
+        raise TypeError(f"{name}: expected a Tensor of integers for `{argument}`, got {type(index).__name__}")
+    values = index._data
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers in `{argument}`, got {values.dtype}; use .long()")
+    if values.size and (values.min() < 0 or values.max() >= size):
+        bad = values[(values < 0) | (values >= size)].flat[0]
+        raise IndexError(f"{name}: `{argument}` holds {bad}, which is out of range for axis {axis} of size {size}")
+
+
+def _check_grid(name: str, input, dim: int, index, argument: str = "index") -> int:
+    """The axis of a gather or scatter: `index` has as many axes as `input` and is no larger on the others."""
+    axis = canonical_axis(name, dim, input.ndim)
+    size = input.shape[axis] if input.ndim else 1
+    check_positions(name, index, size, axis, argument)
+    have, room = index.shape or (1,), input.shape or (1,)
+    if len(have) != len(room):
+        raise ValueError(f"{name}: `{argument}` of shape {index.shape} must have as many axes as input of shape {input.shape}")
+    for k, (h, r) in enumerate(zip(have, room, strict=True)):
+        if k != axis and h > r and index.numel():
+            raise ValueError(
+                f"{name}: `{argument}` of shape {index.shape} is larger than input of shape {input.shape} on axis {k}; only "
+                f"dim {axis} may be"
+            )
+    return axis
+
+
+def _leading(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The index of the first shape[k] elements along every axis."""
+    return tuple(slice(0, n) for n in shape)
+
+
+def _region(array: np.ndarray, shape: tuple[int, ...], dim: int) -> np.ndarray:
+    """The part of `array` that a grid of positions of `shape` along `dim` speaks about: a view."""
+    return array[tuple(slice(None) if k == dim else slice(0, n) for k, n in enumerate(shape))]
+
+
+def _grid(index: np.ndarray, dim: int) -> tuple[np.ndarray, ...]:
+    """Index arrays that address element [i, j, ..., index[i, j, ...], ...], with `index` in place of axis `dim`."""
+    grid = list(np.ogrid[_leading(index.shape)])
+    grid[dim] = index
+    return tuple(grid)
+
+
+def _grid_domain(draw, unique: bool = False):
+    """An input, an axis, and positions along it that may cover only part of the other axes."""
+    shape = draw.shape((1, 3), 2, 4)
+    dim = draw.integer(0, len(shape) - 1)
+    grid = [draw.integer(1, n) for n in shape]
+    if not unique:
+        grid[dim] = draw.integer(1, 5)
+        index = draw.integers(grid, 0, shape[dim])
+    else:
+        index = np.moveaxis(np.empty(grid, np.int64), dim, -1)
+        for place in np.ndindex(index.shape[:-1]):
+            index[place] = draw.permutation(shape[dim])[: grid[dim]]
+        index = np.moveaxis(index, -1, dim)
+    return draw.real(shape), draw.choice([dim, dim - len(shape)]), index
+
+
+@op("gather", domain=lambda draw: call(*_grid_domain(draw)), formula="out[i, j, k] = input[i, index[i, j, k], k] for dim = 1")
+class gather(Op):
+    """The elements of `input` at positions `index` along axis `dim`; the result has the shape of `index`.
+
+    index: integers (int64 in PyTorch, any integer dtype here) with as many axes as `input`, on axes other than `dim` no larger.
+    IndexError for a position outside 0 .. size - 1. sparse_grad is accepted and ignored.
+    """
+
+    nondiff = ("index",)
+
+    def prepare(input, dim, index, *, sparse_grad=False):
+        return input, _check_grid("gather", input, dim, index), index, bool(sparse_grad)
+
+    def reference(input: Array, dim: int, index: Array, *, sparse_grad: bool = False) -> np.ndarray:
+        if not input.ndim or not index.ndim:
+            return np.broadcast_to(input.reshape(-1)[:1], (1,)).reshape(index.shape).copy()
+        return np.take_along_axis(_region(input, index.shape, dim), index, dim)
+
+    def grad_input(upstream, ctx, dim, index):
+        return tg.zeros(ctx.input_shapes[0], dtype=upstream.dtype).scatter_add(dim, index, upstream)
+
+
+def _source(name: str, input, index, src, argument: str = "src") -> Tensor:
+    """What is scattered: a number for all places, or a Tensor of input's dtype that covers `index`."""
+    if not isinstance(src, Tensor):
+        return tg.full(index.shape, src, dtype=input.dtype)
+    if src.dtype != input.dtype:
+        raise TypeError(f"{name}: `{argument}` has dtype {src.dtype}, expected that of input, {input.dtype}; use .to(dtype)")
+    have, room = index.shape or (1,), src.shape or (1,)
+    if index.numel() and (len(have) != len(room) or any(h > r for h, r in zip(have, room, strict=True))):
+        raise ValueError(f"{name}: `index` of shape {index.shape} is larger than `{argument}` of shape {src.shape}")
+    return src
+
+
+def _source_gradient(upstream, dim, index, shape):
+    """What reaches the scattered tensor: the gradient at its places, and zeros where it is larger than `index`."""
+    gradient = upstream.gather(dim, index)
+    return gradient if gradient.shape == shape else tg.getitem_backward(gradient, shape, _leading(index.shape))
+
+
+def _scatter_domain(draw):
+    x, dim, index = _grid_domain(draw, unique=True)
+    shape = index.shape if draw.boolean() else tuple(n + draw.integer(0, 1) for n in index.shape)
+    return call(x, dim, index, draw.real(shape))
+
+
+@op(
+    "scatter", domain=_scatter_domain, formula="out = input; out[i, index[i, j, k], k] = src[i, j, k] for dim = 1", inplace=True
+)
+class scatter(Op):
+    """`input` with the elements at positions `index` along axis `dim` replaced by those of `src`, a Tensor or a number.
+
+    index: integers, with as many axes as `input`, on axes other than `dim` no larger; src: of input's dtype, at least as large
+    as `index`. Where a position is written twice, which value stays is unspecified, and then the gradient of `src` is too.
+    IndexError for a position outside 0 .. size - 1.
+    """
+
+    nondiff = ("index",)
+
+    def prepare(input, dim, index, src):
+        dim = _check_grid("scatter", input, dim, index)
+        return input, dim, index, _source("scatter", input, index, src)
+
+    def reference(input: Array, dim: int, index: Array, src: Array) -> np.ndarray:
+        out = input.copy()
+        if not input.ndim or not index.ndim:
+            out.reshape(-1)[: index.size] = src.reshape(-1)[: index.size]
+        else:
+            np.put_along_axis(_region(out, index.shape, dim), index, src[_leading(index.shape)], dim)
+        return out
+
+    def grad_input(upstream, dim, index):
+        return upstream.scatter(dim, index, 0)
+
+    def grad_src(upstream, ctx, dim, index):
+        return _source_gradient(upstream, dim, index, ctx.input_shapes[2])
+
+
+def _scatter_add_domain(draw):
+    x, dim, index = _grid_domain(draw)
+    shape = index.shape if draw.boolean() else tuple(n + draw.integer(0, 1) for n in index.shape)
+    return call(x, dim, index, draw.real(shape))
+
+
+@op(
+    "scatter_add",
+    domain=_scatter_add_domain,
+    formula="out = input; out[i, index[i, j, k], k] += src[i, j, k] for dim = 1",
+    inplace=True,
+)
+class scatter_add(Op):
+    """`input` with the elements of `src` added at positions `index` along axis `dim`; what goes to one place is summed.
+
+    Shapes and errors as in `scatter`.
+    """
+
+    nondiff = ("index",)
+
+    def prepare(input, dim, index, src):
+        dim = _check_grid("scatter_add", input, dim, index)
+        return input, dim, index, _source("scatter_add", input, index, src)
+
+    def reference(input: Array, dim: int, index: Array, src: Array) -> np.ndarray:
+        out = input.copy()
+        if not input.ndim or not index.ndim:
+            np.add.at(out.reshape(-1), index.reshape(-1), src.reshape(-1)[: index.size])
+        else:
+            np.add.at(_region(out, index.shape, dim), _grid(index, dim), src[_leading(index.shape)])
+        return out
+
+    def grad_input(upstream):
+        return upstream
+
+    def grad_src(upstream, ctx, dim, index):
+        return _source_gradient(upstream, dim, index, ctx.input_shapes[2])
+
+
+def _check_line(name: str, input, dim: int, index) -> int:
+    """The axis of an index_* operator, whose `index` is a line of positions."""
+    axis = canonical_axis(name, dim, input.ndim)
+    check_positions(name, index, input.shape[axis] if input.ndim else 1, axis)
+    if index.ndim > 1:
+        raise ValueError(f"{name}: expected `index` with one axis, got shape {index.shape}; gather takes more")
+    return axis
+
+
+def _line_domain(draw, unique: bool = False):
+    shape = draw.shape((1, 3), 2, 4)
+    dim = draw.integer(0, len(shape) - 1)
+    n = draw.integer(1, shape[dim])
+    index = np.array(draw.permutation(shape[dim])[:n]) if unique else draw.integers((n + 1,), 0, shape[dim])
+    return draw.real(shape), draw.choice([dim, dim - len(shape)]), index
+
+
+@op("index_select", domain=lambda draw: call(*_line_domain(draw)), formula="out[i, j, k] = input[i, index[j], k] for dim = 1")
+class index_select(Op):
+    """The slices of `input` at positions `index` (1-D integers) along axis `dim`, in new memory. IndexError out of range."""
+
+    nondiff = ("index",)
+
+    def prepare(input, dim, index):
+        return input, _check_line("index_select", input, dim, index), index
+
+    def reference(input: Array, dim: int, index: Array) -> np.ndarray:
+        if not input.ndim:
+            return input.copy()
+        return np.take(input, index.reshape(-1), axis=dim)
+
+    def grad_input(upstream, ctx, dim, index):
+        return tg.zeros(ctx.input_shapes[0], dtype=upstream.dtype).index_add(dim, index, upstream)
+
+
+def _check_slices(name: str, input, axis: int, index, source) -> None:
+    """ValueError unless `source` has a slice of input's shape for every position in `index`; TypeError for another dtype."""
+    expected = (*input.shape[:axis], index.numel(), *input.shape[axis + 1 :]) if input.ndim else ()
+    if source.dtype != input.dtype:
+        raise TypeError(f"{name}: `source` has dtype {source.dtype}, expected that of input, {input.dtype}; use .to(dtype)")
+    if source.shape != expected and not (not input.ndim and source.numel() == 1):
+        raise ValueError(f"{name}: `source` has shape {source.shape}, expected {expected}: one slice for each position")
+
+
+def _index_add_domain(draw):
+    x, dim, index = _line_domain(draw)
+    shape = list(x.shape)
+    shape[dim] = len(index)
+    return call(x, dim, index, draw.real(shape), alpha=draw.choice([1, 0.5, -2]))
+
+
+@op(
+    "index_add",
+    domain=_index_add_domain,
+    formula="out = input; out[i, index[j], k] += alpha * source[i, j, k] for dim = 1",
+    inplace=True,
+)
+class index_add(Op):
+    """`input` with alpha times the slices of `source` added at positions `index` (1-D) along `dim`; repeated positions sum.
+
+    ValueError if source's shape is not that of `input` with len(index) along `dim`, IndexError for a position out of range.
+    """
+
+    nondiff = ("index",)
+
+    def prepare(input, dim, index, source, *, alpha=1):
+        axis = _check_line("index_add", input, dim, index)
+        _check_slices("index_add", input, axis, index, source)
+        return input, axis, index, source, alpha
+
+    def reference(input: Array, dim: int, index: Array, source: Array, *, alpha: float = 1) -> np.ndarray:
+        out = input.copy()
+        added = source if alpha == 1 else (source * alpha).astype(input.dtype, copy=False)
+        if input.ndim:
+            np.add.at(out, (slice(None),) * dim + (index.reshape(-1),), added)
+        else:
+            out += added.sum()
+        return out
+
+    def grad_input(upstream):
+        return upstream
+
+    def grad_source(upstream, dim, index, alpha, ctx):
+        gradient = upstream.index_select(dim, index).reshape(ctx.input_shapes[2])
+        return gradient if alpha == 1 else gradient * alpha
+
+
+def _index_copy_domain(draw):
+    x, dim, index = _line_domain(draw, unique=True)
+    shape = list(x.shape)
+    shape[dim] = len(index)
+    return call(x, dim, index, draw.real(shape))
+
+
+@op(
+    "index_copy",
+    domain=_index_copy_domain,
+    formula="out = input; out[i, index[j], k] = source[i, j, k] for dim = 1",
+    inplace=True,
+)
+class index_copy(Composite):
+    """`input` with its slices at positions `index` (1-D) along `dim` replaced by those of `source`."""
+
+    nondiff = ("index",)
+
+    def reference(input: Array, dim: int, index: Array, source: Array) -> np.ndarray:
+        out = input.copy()
+        out[(slice(None),) * (dim % max(input.ndim, 1)) + (index,)] = source
+        return out
+
+    def compose(input, dim, index, source):
+        axis = _check_line("index_copy", input, dim, index)
+        _check_slices("index_copy", input, axis, index, source)
+        return tg.setitem(input, source, (slice(None),) * axis + (index.reshape(-1),) if input.ndim else ...)
+
+
+def _index_fill_domain(draw):
+    return call(*_line_domain(draw), draw.choice([0.5, draw.real(())]))
+
+
+@op("index_fill", domain=_index_fill_domain, formula="out = input; out[i, index[j], k] = value for dim = 1", inplace=True)
+class index_fill(Composite):
+    """`input` with its slices at positions `index` (1-D) along `dim` filled with `value`, a number or a 0-d Tensor."""
+
+    nondiff = ("index",)
+
+    def reference(input: Array, dim: int, index: Array, value: Array | float) -> np.ndarray:
+        out = input.copy()
+        out[(slice(None),) * (dim % max(input.ndim, 1)) + (index,)] = value
+        return out
+
+    def compose(input, dim, index, value):
+        axis = _check_line("index_fill", input, dim, index)
+        if isinstance(value, Tensor) and value.ndim:
+            raise ValueError(f"index_fill: expected a number or a 0-d Tensor for `value`, got shape {value.shape}")
+        return tg.setitem(input, value, (slice(None),) * axis + (index.reshape(-1),) if input.ndim else ...)
+
+
+def _take_along_domain(draw):
+    if draw.boolean():
+        return call(draw.real((2, 3)), draw.integers((draw.integer(1, 4),), 0, 6))
+    dim = draw.integer(-2, 1)
+    shape, grid = [2, 3], draw.choice([[2, 3], [1, 1], [2, 1]])
+    grid[dim] = draw.integer(1, 4)
+    return call(draw.real(shape), draw.integers(grid, 0, shape[dim]), dim)
+
+
+@op("take_along_dim", domain=_take_along_domain, formula="out[i, j, k] = input[i, indices[i, j, k], k] for dim = 1")
+class take_along_dim(Composite):
+    """The elements of `input` at `indices` along axis `dim`, the other axes broadcast; without dim of the flattened input.
+
+    Takes what argmax, argsort and topk give. IndexError for a position out of range, ValueError if the shapes do not broadcast.
+    """
+
+    nondiff = ("indices",)
+
+    def reference(input: Array, indices: Array, dim: int | None = None) -> np.ndarray:
+        if dim is None:
+            return input.reshape(-1)[indices.reshape(-1)]
+        return np.take_along_axis(input, indices, dim)
+
+    def compose(input, indices, dim=None):
+        if dim is None:
+            return input.reshape(-1).gather(0, indices.reshape(-1))
+        axis = canonical_axis("take_along_dim", dim, input.ndim)
+        if indices.ndim != input.ndim:
+            raise ValueError(
+                f"take_along_dim: indices of shape {indices.shape} need as many axes as input of shape {input.shape}"
+            )
+        shapes = [list(input.shape), list(indices.shape)]
+        for k, (a, b) in enumerate(zip(input.shape, indices.shape, strict=True)):
+            if k != axis:
+                if a != b and 1 not in (a, b):
+                    raise ValueError(f"take_along_dim: shapes {input.shape} and {indices.shape} do not broadcast on axis {k}")
+                shapes[0][k] = shapes[1][k] = b if a == 1 else a
+        return input.expand(shapes[0]).gather(axis, indices.expand(shapes[1]))

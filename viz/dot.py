@@ -1,0 +1,98 @@
+"""DOT text of a drawing: HTML-like labels with everything escaped, modules as nested clusters, ids that never vary."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+
+# Light enough for black text (contrast above 7:1), told apart by shape as well as by colour.
+_STYLES = {
+    "operator": 'shape=box, style="rounded,filled", fillcolor="#dbe9fb", color="#3b6fb6"',
+    "parameter": 'shape=box, style="filled", fillcolor="#dff3e0", color="#3c8d40"',
+    "input": 'shape=ellipse, style="filled", fillcolor="#f3f3f3", color="#777777"',
+    "number": 'shape=plaintext, style=""',
+    "module": 'shape=box3d, style="filled", fillcolor="#fdf0d5", color="#b07d1a"',
+}
+
+
+@dataclass
+class Box:
+    """One node of a picture. path: the modules it stands in. operators, shape: of a folded module."""
+
+    id: str
+    kind: str
+    label: list[str]
+    path: tuple[str, ...]
+    value: str | None = None
+    grad: str | None = None
+    operators: int = 0
+    shape: str = ""
+    is_output: bool = False
+
+
+@dataclass
+class Drawing:
+    """Boxes, and arrows as (from, to, label)."""
+
+    boxes: list[Box]
+    arrows: list[tuple[str, str, str]]
+
+
+def escape(text: str) -> str:
+    """`text` for an HTML-like label: markup escaped, characters that XML forbids replaced."""
+    allowed = "".join(c if c >= " " and not 0xD800 <= ord(c) <= 0xDFFF and ord(c) not in (0xFFFE, 0xFFFF) else "\ufffd" for c in text)
+    return html.escape(allowed, quote=True)
+
+
+def _label(box: Box) -> str:
+    lines = [f"<B>{escape(box.label[0])}</B>" if box.label[0] else " ", *(escape(line) for line in box.label[1:])]
+    if box.kind == "module":
+        lines += [f"{box.operators} operators", escape(box.shape)]
+    if box.value is not None:
+        lines.append(f'<FONT COLOR="#1a6b2a">{escape(box.value)}</FONT>')
+    if box.grad is not None:
+        lines.append(f'<FONT COLOR="#b3261e"><I>grad {escape(box.grad)}</I></FONT>')
+    return "<" + "<BR/>".join(lines) + ">"
+
+
+def to_dot(drawing: Drawing, direction: str, note: str = "") -> str:
+    """The DOT text."""
+    lines = [
+        "digraph graph_ {",
+        f'  rankdir={direction}; fontname="Helvetica"; nodesep=0.25; ranksep=0.35;',
+        '  node [fontname="Helvetica", fontsize=11, margin="0.12,0.06"]; edge [fontname="Helvetica", fontsize=9, color="#555555"];',
+    ]
+    if note:
+        lines.append(f"  label=<{escape(note)}>;")
+    lines += _clusters(drawing.boxes)
+    lines += [f"  {source} -> {target} [label=<{escape(label)}>];" if label else f"  {source} -> {target};" for source, target, label in drawing.arrows]
+    lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def _clusters(boxes: list[Box]) -> list[str]:
+    """Boxes sorted into nested clusters by path, each cluster once, in the order of its first box."""
+    order: dict[tuple[str, ...], int] = {}
+    for i, box in enumerate(boxes):
+        for level in range(len(box.path) + 1):
+            order.setdefault(box.path[:level], i)
+    keyed = sorted(enumerate(boxes), key=lambda item: (*(order[item[1].path[: level + 1]] for level in range(len(item[1].path))), item[0]))
+    lines: list[str] = []
+    current: tuple[str, ...] = ()
+    count = 0
+    for _, box in keyed:
+        shared = 0
+        while shared < min(len(current), len(box.path)) and current[shared] == box.path[shared]:
+            shared += 1
+        for level in range(len(current), shared, -1):
+            lines.append("  " * level + "}")
+        for level in range(shared, len(box.path)):
+            pad = "  " * (level + 1)
+            style = 'style="rounded"; color="#999999"; fontcolor="#444444"; fontsize=10;'
+            lines.append(f"{pad}subgraph cluster_{count} {{ label=<{escape(box.path[level])}>; {style}")
+            count += 1
+        current = box.path
+        extra = ", penwidth=2.5" if box.is_output else ""
+        lines.append("  " * (len(current) + 1) + f"{box.id} [label={_label(box)}, {_STYLES[box.kind]}{extra}];")
+    lines += ["  " * level + "}" for level in range(len(current), 0, -1)]
+    return lines

