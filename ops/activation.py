@@ -10,6 +10,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Elementwise, OneOf, Op, Real, call, elementwise, op
+from .arithmetic import refuse_bool
 
 AWAY_FROM_ZERO = Real(-2, 2, avoid=(0.0,))
 
@@ -31,7 +32,7 @@ class relu(Elementwise):
 
     def reference(input: Array, inplace: bool = False) -> np.ndarray:
         if input.dtype.kind == "b":
-            raise TypeError("relu: not defined for a bool tensor; convert it to integers")
+            raise TypeError("relu: not defined for bool tensors; convert it to integers")
         return np.maximum(input, 0)
 
     def grad_input(upstream, out):
@@ -68,6 +69,10 @@ class threshold(Elementwise):
     """input where it exceeds the threshold, else `value`. The gradient at the threshold is 0. NaN stays NaN."""
 
     scalar = "value if input <= threshold else input"
+
+    def prepare(input, threshold, value, inplace=False):
+        refuse_bool("threshold", "convert it to integers", input)
+        return input, threshold, value, inplace
 
     def reference(input: Array, threshold: float, value: float, inplace: bool = False) -> np.ndarray:
         return np.where(input <= threshold, value, input).astype(input.dtype)
@@ -120,6 +125,7 @@ class prelu(Composite):
     """
 
     def prepare(input, weight):
+        require_floating("prelu", input)
         channels = input.shape[1] if input.ndim > 1 else 1
         if weight.ndim > 1 or weight.numel() not in (1, channels):
             raise ValueError(
@@ -150,6 +156,7 @@ class hardtanh(Elementwise):
     scalar = "minimum(maximum(input, min_val), max_val)"
 
     def prepare(input, min_val=-1.0, max_val=1.0, inplace=False):
+        refuse_bool("hardtanh", "convert it to integers", input)
         if min_val > max_val:
             raise ValueError(f"hardtanh: min_val must not exceed max_val, got {min_val} and {max_val}")
         return input, min_val, max_val, inplace
@@ -166,6 +173,10 @@ class relu6(Elementwise):
     """input limited to [0, 6]. The gradient at both bounds is 0."""
 
     scalar = "minimum(maximum(input, 0.0), 6.0)"
+
+    def prepare(input, inplace=False):
+        refuse_bool("relu6", "convert it to integers", input)
+        return input, inplace
 
     def reference(input: Array, inplace: bool = False) -> np.ndarray:
         return np.minimum(np.maximum(input, 0), 6)
@@ -243,7 +254,7 @@ class softshrink(Elementwise):
         return input, lambd
 
     def reference(input: Array, lambd: float = 0.5) -> np.ndarray:
-        return input - np.minimum(np.maximum(input, -lambd), lambd)
+        return input - np.minimum(np.maximum(input, -float(lambd)), float(lambd))
 
     def grad_input(upstream, input, lambd):
         return tg.where((input >= -lambd) & (input <= lambd), 0.0, upstream)

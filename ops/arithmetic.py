@@ -110,8 +110,8 @@ class mul(Elementwise):
 def _between_multiples(draw):
     """Quotients that keep clear of the integers, where rounded division jumps."""
     shape = draw.shape((0, 3))
-    other = draw.real(draw.broadcastable(shape), 0.7, 1.3) * draw.choice([1.0, -1.0])
-    return other * (draw.integers(shape, -2, 3) + draw.real(shape, 0.15, 0.85)), other
+    other = np.asarray(draw.real(draw.broadcastable(shape), 0.7, 1.3) * draw.choice([1.0, -1.0]))
+    return np.asarray(other * (draw.integers(shape, -2, 3) + draw.real(shape, 0.15, 0.85))), other
 
 
 def _div_domain(draw):
@@ -407,6 +407,8 @@ class addcmul(Elementwise):
     scalar = "input + value * tensor1 * tensor2"
 
     def reference(input: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> np.ndarray:
+        if kind_of(input, tensor1, tensor2) == "b":
+            raise TypeError("addcmul: not defined for bool tensors; convert to integers")
         return np.add(input, np.multiply(scale_by("addcmul", "value", value, tensor1, input, tensor2), tensor2))
 
     def grad_input(upstream):

@@ -7,14 +7,14 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Booleans, Composite, Elementwise, Integers, call, elementwise, op
-from .arithmetic import is_floating
+from .arithmetic import is_floating, refuse_bool
 
 
 def _pair_domain(draw):
     """Two tensors with some equal elements."""
     shape = draw.shape((0, 3))
-    make = draw.choice([draw.integers, lambda s, low, high: draw.integers(s, low, high) * 0.5])
-    return call(make(shape, -2, 3), make(draw.broadcastable(shape), -2, 3))
+    step = draw.choice([1, 0.5])
+    return call(*(np.asarray(draw.integers(s, -2, 3) * step) for s in (shape, draw.broadcastable(shape))))
 
 
 @op("eq", domain=_pair_domain, formula="input == other", inplace=True)
@@ -80,7 +80,7 @@ class ge(Elementwise):
 def _special_domain(draw):
     shape = draw.shape((0, 3))
     special = np.array([0.0, 1.0, np.nan, np.inf, -np.inf])
-    return call(special[draw.integers(shape, 0, len(special))] + draw.real(shape))
+    return call(np.asarray(special[draw.integers(shape, 0, len(special))] + draw.real(shape)))
 
 
 @op("isnan", domain=_special_domain, formula="input != input")
@@ -115,8 +115,8 @@ class isfinite(Elementwise):
 
 def _close_domain(draw):
     shape = draw.shape((0, 3))
-    input = draw.integers(shape, -2, 3) * 0.5
-    other = input + draw.choice([0.0, 1e-9, 0.01, 1.0]) * draw.integers(shape, -1, 2)
+    input = np.asarray(draw.integers(shape, -2, 3) * 0.5)
+    other = np.asarray(input + draw.choice([0.0, 1e-9, 0.01, 1.0]) * draw.integers(shape, -1, 2))
     return call(input, other, rtol=draw.choice([1e-5, 0.1]), atol=draw.choice([1e-8, 0.05]), equal_nan=draw.boolean())
 
 
@@ -287,6 +287,7 @@ class bitwise_left_shift(Elementwise):
 
     def prepare(input, other):
         _refuse_floats("bitwise_left_shift", input, other)
+        refuse_bool("bitwise_left_shift", "convert to integers", input, other)
         return input, other
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -301,6 +302,7 @@ class bitwise_right_shift(Elementwise):
 
     def prepare(input, other):
         _refuse_floats("bitwise_right_shift", input, other)
+        refuse_bool("bitwise_right_shift", "convert to integers", input, other)
         return input, other
 
     def reference(input: Array, other: Array) -> np.ndarray:

@@ -141,17 +141,19 @@ def _einsum_domain(draw):
 class einsum(Composite):
     """Einstein summation: `einsum("bij,bjk->bik", x, y)`.
 
-    One letter names each axis; a label missing from the result is summed over; a label repeated in a term takes the diagonal;
-    an ellipsis stands for the axes not named, which broadcast. Without "->" the result has the ellipsis, then the labels that
-    occur once, in order (upper case first). Operands of one dtype, taken from left to right as matrix products. Sizes of one label
-    agree or are 1. ValueError with the equation and shapes otherwise.
+    One letter names each axis; a label missing from the result is summed over; a label repeated in a term takes the
+    diagonal; an ellipsis stands for the axes not named, which broadcast. Without "->" the result has the ellipsis, then the
+    labels that occur once, in order (upper case first). Operands of one dtype, taken from left to right as matrix products.
+    Sizes of one label agree or are 1. ValueError with the equation and shapes otherwise.
     """
 
     def prepare(equation, *operands):
         if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
             operands = tuple(operands[0])
         if not isinstance(equation, str) or not operands:
-            raise ValueError(f"einsum: expected an equation and at least one Tensor, got {equation!r} and {len(operands)} operands")
+            raise ValueError(
+                f"einsum: expected an equation and at least one Tensor, got {equation!r} and {len(operands)} operands"
+            )
         same_dtype("einsum", **{f"operand {i}": t for i, t in enumerate(operands)})
         _parse(equation, [t.shape for t in operands])
         return equation, operands
@@ -206,7 +208,8 @@ class tensordot(Composite):
         for i, j in zip(left, right, strict=True):
             if a.shape[i] != b.shape[j]:
                 raise ValueError(
-                    f"tensordot: axis {i} of a, of shape {a.shape}, has size {a.shape[i]} and axis {j} of b, of shape {b.shape}, "
+                    f"tensordot: axis {i} of a, of shape {a.shape}, has size {a.shape[i]} and axis {j} of b, of shape "
+                    f"{b.shape}, "
                     f"has size {b.shape[j]}; they must be equal"
                 )
         return a, b, (left, right)
@@ -229,7 +232,10 @@ class tensordot(Composite):
 @op("kron", domain=lambda draw: call(draw.real(draw.shape((0, 3), high=2)), draw.real(draw.shape((0, 3), high=2))),
     formula="out[i * q + k, ...] = input[i, ...] * other[k, ...]")  # fmt: skip
 class kron(Composite):
-    """The Kronecker product: every element of `input` times the whole of `other`. The shorter shape is filled up with leading ones."""
+    """The Kronecker product: every element of `input` times the whole of `other`.
+
+    The shorter shape is filled up with leading ones.
+    """
 
     def reference(input: Array, other: Array) -> np.ndarray:
         return np.asarray(np.kron(input, other))
@@ -253,7 +259,10 @@ def _cross_domain(draw):
 
 @op("linalg.cross", domain=_cross_domain, formula="out = input x other", method=False)
 class linalg_cross(Op):
-    """The cross product of vectors of three elements along `dim`; the other axes broadcast. ValueError unless both have size 3 there."""
+    """The cross product of vectors of three elements along `dim`; the other axes broadcast.
+
+    ValueError unless both have size 3 there.
+    """
 
     broadcasts = True
     promotes = ("input", "other")

@@ -44,32 +44,30 @@ def _leading(shape: tuple[int, ...]) -> tuple[slice, ...]:
     return tuple(slice(0, n) for n in shape)
 
 
-def _region(array: np.ndarray, shape: tuple[int, ...], dim: int) -> np.ndarray:
-    """The part of `array` that a grid of positions of `shape` along `dim` speaks about: a view."""
-    return array[tuple(slice(None) if k == dim else slice(0, n) for k, n in enumerate(shape))]
+def _places(shape: tuple[int, ...], index: np.ndarray, dim: int) -> np.ndarray:
+    """Where elements [i, j, ..., index[i, j, ...], ...] lie in an array of `shape`, counted in row-major order; 1-D.
 
-
-def _grid(index: np.ndarray, dim: int) -> tuple[np.ndarray, ...]:
-    """Index arrays that address element [i, j, ..., index[i, j, ...], ...], with `index` in place of axis `dim`."""
+    One line of places makes the order of writing that of `index`, whatever the layout of the operands.
+    """
+    if not index.ndim:
+        return index.reshape(-1)
     grid = list(np.ogrid[_leading(index.shape)])
     grid[dim] = index
-    return tuple(grid)
+    return np.ravel_multi_index(tuple(np.broadcast_arrays(*grid)), shape).reshape(-1) if index.size else index.reshape(-1)
 
 
-def _grid_domain(draw, unique: bool = False):
+def _written(index: np.ndarray, src: np.ndarray) -> np.ndarray:
+    """The elements of `src` that belong to `index`, in its order."""
+    return (src[_leading(index.shape)] if index.ndim else src).reshape(-1)[: index.size]
+
+
+def _grid_domain(draw):
     """An input, an axis, and positions along it that may cover only part of the other axes."""
     shape = draw.shape((1, 3), 2, 4)
     dim = draw.integer(0, len(shape) - 1)
     grid = [draw.integer(1, n) for n in shape]
-    if not unique:
-        grid[dim] = draw.integer(1, 5)
-        index = draw.integers(grid, 0, shape[dim])
-    else:
-        index = np.moveaxis(np.empty(grid, np.int64), dim, -1)
-        for place in np.ndindex(index.shape[:-1]):
-            index[place] = draw.permutation(shape[dim])[: grid[dim]]
-        index = np.moveaxis(index, -1, dim)
-    return draw.real(shape), draw.choice([dim, dim - len(shape)]), index
+    grid[dim] = draw.integer(1, 5)
+    return draw.real(shape), draw.choice([dim, dim - len(shape)]), draw.integers(grid, 0, shape[dim])
 
 
 @op("gather", domain=lambda draw: call(*_grid_domain(draw)), formula="out[i, j, k] = input[i, index[i, j, k], k] for dim = 1")
@@ -87,8 +85,9 @@ class gather(Op):
 
     def reference(input: Array, dim: int, index: Array, *, sparse_grad: bool = False) -> np.ndarray:
         if not input.ndim or not index.ndim:
-            return np.broadcast_to(input.reshape(-1)[:1], (1,)).reshape(index.shape).copy()
-        return np.take_along_axis(_region(input, index.shape, dim), index, dim)
+            return input.reshape(-1)[index]
+        region = input[tuple(slice(None) if k == dim else slice(0, n) for k, n in enumerate(index.shape))]
+        return np.take_along_axis(region, index, dim)
 
     def grad_input(upstream, ctx, dim, index):
         return tg.zeros(ctx.input_shapes[0], dtype=upstream.dtype).scatter_add(dim, index, upstream)
@@ -106,14 +105,13 @@ def _source(name: str, input, index, src, argument: str = "src") -> Tensor:
     return src
 
 
-def _source_gradient(upstream, dim, index, shape):
-    """What reaches the scattered tensor: the gradient at its places, and zeros where it is larger than `index`."""
-    gradient = upstream.gather(dim, index)
+def _source_gradient(gradient, index, shape):
+    """The gradient of a scattered tensor from that at its places: zeros where it is larger than `index`."""
     return gradient if gradient.shape == shape else tg.getitem_backward(gradient, shape, _leading(index.shape))
 
 
 def _scatter_domain(draw):
-    x, dim, index = _grid_domain(draw, unique=True)
+    x, dim, index = _grid_domain(draw)
     shape = index.shape if draw.boolean() else tuple(n + draw.integer(0, 1) for n in index.shape)
     return call(x, dim, index, draw.real(shape))
 
@@ -125,7 +123,7 @@ class scatter(Op):
     """`input` with the elements at positions `index` along axis `dim` replaced by those of `src`, a Tensor or a number.
 
     index: integers, with as many axes as `input`, on axes other than `dim` no larger; src: of input's dtype, at least as large
-    as `index`. Where a position is written twice, which value stays is unspecified, and then the gradient of `src` is too.
+    as `index`. Where a position is written twice, the last value stays, and only it receives the gradient.
     IndexError for a position outside 0 .. size - 1.
     """
 
@@ -137,28 +135,22 @@ class scatter(Op):
 
     def reference(input: Array, dim: int, index: Array, src: Array) -> np.ndarray:
         out = input.copy()
-        if not input.ndim or not index.ndim:
-            out.reshape(-1)[: index.size] = src.reshape(-1)[: index.size]
-        else:
-            np.put_along_axis(_region(out, index.shape, dim), index, src[_leading(index.shape)], dim)
+        out.reshape(-1)[_places(input.shape or (1,), index, dim)] = _written(index, src)
         return out
 
     def grad_input(upstream, dim, index):
         return upstream.scatter(dim, index, 0)
 
     def grad_src(upstream, ctx, dim, index):
-        return _source_gradient(upstream, dim, index, ctx.input_shapes[2])
-
-
-def _scatter_add_domain(draw):
-    x, dim, index = _grid_domain(draw)
-    shape = index.shape if draw.boolean() else tuple(n + draw.integer(0, 1) for n in index.shape)
-    return call(x, dim, index, draw.real(shape))
+        order = tg.arange(index.numel()).reshape(index.shape)
+        kept = tg.zeros(upstream.shape, dtype=tg.int64).scatter(dim, index, order).gather(dim, index).eq(order)
+        gradient = upstream.gather(dim, index) * kept.to(upstream.dtype)
+        return _source_gradient(gradient, index, ctx.input_shapes[2])
 
 
 @op(
     "scatter_add",
-    domain=_scatter_add_domain,
+    domain=_scatter_domain,
     formula="out = input; out[i, index[i, j, k], k] += src[i, j, k] for dim = 1",
     inplace=True,
 )
@@ -176,17 +168,14 @@ class scatter_add(Op):
 
     def reference(input: Array, dim: int, index: Array, src: Array) -> np.ndarray:
         out = input.copy()
-        if not input.ndim or not index.ndim:
-            np.add.at(out.reshape(-1), index.reshape(-1), src.reshape(-1)[: index.size])
-        else:
-            np.add.at(_region(out, index.shape, dim), _grid(index, dim), src[_leading(index.shape)])
+        np.add.at(out.reshape(-1), _places(input.shape or (1,), index, dim), _written(index, src))
         return out
 
     def grad_input(upstream):
         return upstream
 
     def grad_src(upstream, ctx, dim, index):
-        return _source_gradient(upstream, dim, index, ctx.input_shapes[2])
+        return _source_gradient(upstream.gather(dim, index), index, ctx.input_shapes[2])
 
 
 def _check_line(name: str, input, dim: int, index) -> int:
@@ -198,11 +187,10 @@ def _check_line(name: str, input, dim: int, index) -> int:
     return axis
 
 
-def _line_domain(draw, unique: bool = False):
+def _line_domain(draw):
     shape = draw.shape((1, 3), 2, 4)
     dim = draw.integer(0, len(shape) - 1)
-    n = draw.integer(1, shape[dim])
-    index = np.array(draw.permutation(shape[dim])[:n]) if unique else draw.integers((n + 1,), 0, shape[dim])
+    index = draw.integers((draw.integer(1, shape[dim] + 1),), 0, shape[dim])
     return draw.real(shape), draw.choice([dim, dim - len(shape)]), index
 
 
@@ -233,16 +221,16 @@ def _check_slices(name: str, input, axis: int, index, source) -> None:
         raise ValueError(f"{name}: `source` has shape {source.shape}, expected {expected}: one slice for each position")
 
 
-def _index_add_domain(draw):
+def _slices_domain(draw, **attributes):
     x, dim, index = _line_domain(draw)
     shape = list(x.shape)
     shape[dim] = len(index)
-    return call(x, dim, index, draw.real(shape), alpha=draw.choice([1, 0.5, -2]))
+    return call(x, dim, index, draw.real(shape), **{name: draw.choice(options) for name, options in attributes.items()})
 
 
 @op(
     "index_add",
-    domain=_index_add_domain,
+    domain=lambda draw: _slices_domain(draw, alpha=[1, 0.5, -2]),
     formula="out = input; out[i, index[j], k] += alpha * source[i, j, k] for dim = 1",
     inplace=True,
 )
@@ -276,16 +264,9 @@ class index_add(Op):
         return gradient if alpha == 1 else gradient * alpha
 
 
-def _index_copy_domain(draw):
-    x, dim, index = _line_domain(draw, unique=True)
-    shape = list(x.shape)
-    shape[dim] = len(index)
-    return call(x, dim, index, draw.real(shape))
-
-
 @op(
     "index_copy",
-    domain=_index_copy_domain,
+    domain=_slices_domain,
     formula="out = input; out[i, index[j], k] = source[i, j, k] for dim = 1",
     inplace=True,
 )

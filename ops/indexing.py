@@ -98,8 +98,6 @@ class getitem_backward(Op):
 
 def _setitem_domain(draw):
     x, where = draw.choice([_basic_domain, _advanced_domain])(draw).args
-    if _repeats_places(where):
-        where = (np.array(draw.permutation(3))[:2],)  # a place written twice keeps an unspecified one of the values
     return call(x, draw.real(draw.choice([x[where].shape, draw.broadcastable(x[where].shape), ()])), where)
 
 
@@ -108,7 +106,8 @@ class setitem(Op):
     """`input` with the elements at `index` replaced by `value` (broadcast). `x[index] = value` is its in-place form.
 
     value: a Tensor, cast to input's dtype, or what `tg.tensor` takes. ValueError if it does not broadcast to the indexed
-    region, IndexError if the index does not fit. Where integer arrays name a place twice, one of the values stays.
+    region, IndexError if the index does not fit. Where integer arrays name a place twice, the last value stays, and only it
+    receives the gradient.
     """
 
     def prepare(input, value, index):
@@ -117,14 +116,26 @@ class setitem(Op):
 
     def reference(input: Array, value: Array, index: tuple[Any, ...]) -> np.ndarray:
         out = input.copy()
-        out[index] = value
+        tg.indexing.put(out, index, value)
         return out
 
     def grad_input(upstream, index):
         return tg.setitem(upstream, 0, index)
 
     def grad_value(upstream, ctx, index):
-        return upstream[index].sum_to_size(ctx.input_shapes[1])
+        gradient = upstream[index]
+        if _repeats_places(index):
+            kept = _kept(index, upstream.shape)
+            gradient = gradient if kept.all() else gradient * tg.from_numpy(kept.astype(gradient.dtype))
+        return gradient.sum_to_size(ctx.input_shapes[1])
+
+
+def _kept(where: tuple[Any, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """For each element that `x[where] = value` writes, whether it stays, not overwritten by a later one."""
+    writer = np.zeros(shape, np.intp)
+    order = np.arange(writer[where].size).reshape(writer[where].shape)
+    writer[where] = order
+    return writer[where] == order
 
 
 def _seen(array: np.ndarray, chain: tuple[Any, ...]) -> np.ndarray:
@@ -146,9 +157,9 @@ def _view_scatter_domain(draw):
 
 @op("view_scatter", domain=_view_scatter_domain, formula="out = input; chain(out) = src", method=False)
 class view_scatter(Op):
-    """`input` with the region that the view operators in `chain` address replaced by `src`: what a write to a view does to its base.
+    """`input` with the region that the view operators in `chain` address replaced by `src`.
 
-    chain: pairs (view operator, its attributes), applied one after the other.
+    What a write to a view does to its base. chain: pairs (view operator, its attributes), applied one after the other.
     """
 
     def reference(input: Array, src: Array, chain: tuple[Any, ...]) -> np.ndarray:

@@ -332,6 +332,8 @@ class cross_entropy(Composite):
     IndexError for a label out of range, naming it and its row; ValueError, TypeError for shapes and dtypes that do not fit.
     """
 
+    nondiff = ("weight",)
+
     def prepare(input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0):
         check_reduction("cross_entropy", reduction)
         if not 0.0 <= label_smoothing <= 1.0:
@@ -385,7 +387,7 @@ class cross_entropy(Composite):
         if label_smoothing:
             target = target * (1 - label_smoothing) + label_smoothing / input.shape[axis]
         if weight is not None:
-            target = target * weight.reshape((-1,) + (1,) * (input.ndim - axis - 1))
+            target = target * weight.detach().reshape((-1,) + (1,) * (input.ndim - axis - 1))
         losses = -(tg.log_softmax(input, axis) * target).sum(axis)
         if reduction == "none":
             return losses

@@ -1,7 +1,6 @@
 """Losses with a margin: hinges on scores, on distances between vectors and on the order of two scores.
 
-A hinge max(0, z) has derivative 0 at z = 0 in the losses on scores (multi-class and multi-label, hinge_embedding), and 1 in those
-that PyTorch computes by clamping (ranking, cosine, triplet).
+A hinge max(0, z) has derivative 0 at z = 0 in the multi-class and multi-label losses, and 1 in the others, as in PyTorch.
 """
 
 from __future__ import annotations

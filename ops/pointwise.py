@@ -230,14 +230,14 @@ class logit(Elementwise):
 
     def reference(input: Array, eps: float | None = None) -> np.ndarray:
         if eps is not None:
-            input = np.minimum(np.maximum(input, eps), 1 - eps)
+            input = np.minimum(np.maximum(input, float(eps)), 1 - float(eps))
         return np.log(input / (1 - input))
 
     def grad_input(upstream, input, eps):
         gradient = upstream / (input * (1.0 - input))
         if eps is None:
             return tg.where((input >= 0) & (input <= 1), gradient, math.nan)
-        return tg.where((input >= eps) & (input <= 1 - eps), gradient, 0.0)
+        return tg.where((input < eps) | (input > 1 - eps), 0.0, gradient)
 
 
 def _rounded(name: str, function: np.ufunc, input: np.ndarray) -> np.ndarray:
@@ -305,9 +305,9 @@ class frac(Elementwise):
 
 
 def _round_domain(draw):
-    steps = draw.integers(shape := draw.shape((0, 3)), -20, 20) + draw.real(shape, -0.4, 0.4)
-    decimals = draw.choice([0, 1, -1])
-    return call(steps / 10.0**decimals, decimals=decimals)
+    shape, decimals = draw.shape((0, 3)), draw.choice([0, 1, -1])
+    steps = draw.integers(shape, -20, 20) + draw.real(shape, -0.4, 0.4)
+    return call(np.asarray(steps / 10.0**decimals), decimals=decimals)
 
 
 @op("round", domain=_round_domain, formula="input * 10^decimals to the nearest integer, / 10^decimals", inplace=True)

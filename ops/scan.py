@@ -58,7 +58,8 @@ class linear_recurrence(Op):
     def prepare(input, decay, dim, reverse=False):
         if input.shape != decay.shape or input.dtype != decay.dtype:
             raise ValueError(
-                f"linear_recurrence: input {input.dtype} {input.shape} and decay {decay.dtype} {decay.shape} must have one shape "
+                f"linear_recurrence: input {input.dtype} {input.shape} and decay {decay.dtype} {decay.shape} must have one "
+                f"shape "
                 f"and one dtype"
             )
         return input, decay, single_dim("linear_recurrence", dim, input.ndim), bool(reverse)
@@ -207,7 +208,10 @@ def _diff_domain(draw):
 
 @op("diff", domain=_diff_domain, formula="out[i] = input[i + 1] - input[i] along dim, n times")
 class diff(Composite):
-    """The n-th forward difference along `dim`, after setting `prepend` and `append` (of the input's shape elsewhere) at the ends."""
+    """The n-th forward difference along `dim`.
+
+    First `prepend` and `append`, of the input's shape elsewhere, are set at the ends.
+    """
 
     def prepare(input, n=1, dim=-1, prepend=None, append=None):
         if not input.ndim:

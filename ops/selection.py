@@ -70,9 +70,13 @@ class masked_fill(Elementwise):
         _refuse_mask("masked_fill", "mask", mask)
         if isinstance(value, Tensor) and value.ndim:
             raise ValueError(f"masked_fill: value must be a number or a 0-d tensor, got shape {value.shape}")
-        if is_floating(value) and not is_floating(input) or is_bool(input) and not is_bool(value):
-            raise TypeError(f"masked_fill: the value {value} cannot be held by {input.dtype}; convert the input first")
-        return input, mask, value.to(input.dtype) if isinstance(value, Tensor) else value
+        if is_floating(input):
+            return input, mask, value
+        exact = value.item() if isinstance(value, (Tensor, np.generic)) else value
+        low, high = (0, 1) if is_bool(input) else (np.iinfo(input.dtype).min, np.iinfo(input.dtype).max)
+        if not low <= exact <= high or exact != int(exact):
+            raise TypeError(f"masked_fill: the value {exact} cannot be held by {input.dtype}; convert the input first")
+        return input, mask, bool(exact) if is_bool(input) else int(exact)
 
     def reference(input: Array, mask: Array, value: Array | float) -> np.ndarray:
         return np.where(mask, value, input)
@@ -125,10 +129,11 @@ class minimum(Elementwise):
 
 def _clamp_domain(draw):
     shape = draw.shape((0, 3))
-    input = draw.integers(shape, -1, 2) * 2.0 + draw.real(shape, -0.6, 0.6)
-    low = draw.choice([-1.0, None, draw.real(draw.broadcastable(shape), -1.3, -0.7)])
-    high = draw.choice([1.0, draw.real(draw.broadcastable(shape), 0.7, 1.3)] + [None] * (low is not None))
-    return call(input, low, high)
+    input = np.asarray(draw.integers(shape, -1, 2) * 2.0 + draw.real(shape, -0.6, 0.6))
+    low, high = -1.0, 1.0
+    if draw.boolean():
+        low, high = draw.real(draw.broadcastable(shape), -1.3, -0.7), draw.real(draw.broadcastable(shape), 0.7, 1.3)
+    return call(input, *draw.choice([(low, high), (None, high), (low, None), (low,)]))
 
 
 def _below(input, low):
@@ -187,6 +192,8 @@ class lerp(Elementwise):
     scalar = "input + weight * (end - input) if abs(weight) < 0.5 else end - (end - input) * (1.0 - weight)"
 
     def reference(input: Array, end: Array, weight: Array | float) -> np.ndarray:
+        if input.dtype.kind != "f":
+            raise TypeError(f"lerp: expected floating tensors, got {input.dtype}; use .float()")
         step = np.subtract(end, input)
         return np.where(np.abs(weight) < 0.5, input + weight * step, end - step * np.subtract(1, weight, dtype=step.dtype))
 
@@ -202,9 +209,16 @@ class lerp(Elementwise):
 
 @op("hypot", domain=elementwise(NONZERO, Real()), formula="sqrt(input ** 2 + other ** 2)", inplace=True)
 class hypot(Elementwise):
-    """The length of the hypotenuse, without overflow. At (0, 0), where no derivative exists, both gradients are NaN, as in PyTorch."""
+    """The length of the hypotenuse, without overflow; inf where either side is. Integers give the default floating dtype.
 
-    scalar = "hypot(input, other)"
+    At (0, 0), where no derivative exists, both gradients are NaN, as in PyTorch.
+    """
+
+    scalar = (
+        "1e999 if abs(input) == 1e999 or abs(other) == 1e999 else (0.0 if input == 0.0 and other == 0.0"
+        " else maximum(abs(input), abs(other)) * sqrt(1.0 + minimum(abs(input), abs(other)) / maximum(abs(input), abs(other))"
+        " * (minimum(abs(input), abs(other)) / maximum(abs(input), abs(other)))))"
+    )
     int_to_float = True
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -265,9 +279,8 @@ class copysign(Elementwise):
 
 def _nan_to_num_domain(draw):
     shape = draw.shape((0, 3))
-    special = np.array([0.0, 0.0, np.nan, np.inf, -np.inf])
     replaced = {} if draw.boolean() else {"nan": 1.5, "posinf": 2.0, "neginf": -2.0}
-    return call(draw.real(shape) + special[draw.integers(shape, 0, len(special))], **replaced)
+    return call(np.asarray(np.where(draw.mask(shape), np.nan, draw.real(shape))), **replaced)
 
 
 @op("nan_to_num", domain=_nan_to_num_domain, formula="input with NaN, inf and -inf replaced by numbers", inplace=True)

@@ -11,7 +11,7 @@ from .shape import canonical_axis
 
 
 def _order(array: np.ndarray, dim: int, descending: bool) -> np.ndarray:
-    """The stable order along `dim`. Descending keeps the order of equals too: the reversed axis is sorted and read backwards."""
+    """The stable order along `dim`. Descending keeps the order of equals too: the reversed axis is sorted, read backwards."""
     if not descending:
         return np.argsort(array, axis=dim, kind="stable")
     backwards = np.argsort(np.flip(array, dim), axis=dim, kind="stable")
@@ -144,6 +144,8 @@ class unique(Composite):
     (int64). `sorted=False` allows any order and gives the same one; each NaN is distinct. Not differentiable.
     """
 
+    differentiable = False
+
     def reference(
         input: Array, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
     ):
@@ -182,6 +184,8 @@ class nonzero(Composite):
 
     as_tuple: instead a tuple of 1-D tensors, one for each axis, fit to index with; a 0-d tensor counts as 1-D there.
     """
+
+    differentiable = False
 
     def reference(input: Array, *, as_tuple: bool = False):
         return np.nonzero(np.atleast_1d(input)) if as_tuple else np.argwhere(input)

@@ -9,7 +9,8 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
-from .reduction import canonical_dims, dims_of, pick, require_elements, restore_dims, scatter_chosen, single_dim
+from .extrema import pick, scatter_chosen
+from .reduction import canonical_dims, dims_of, require_elements, restore_dims, single_dim
 
 
 def _count(shape, dim) -> int:
@@ -83,7 +84,10 @@ class var(Op):
 
 @op("std", domain=_moment_domain, formula="sqrt(var)", kinks=["std 0: 0"])
 class std(Op):
-    """The standard deviation over `dim`: the square root of `var`, which explains the arguments. Where it is 0, so is its gradient."""
+    """The standard deviation over `dim`: the square root of `var`, which explains the arguments.
+
+    Where it is 0, so is its gradient.
+    """
 
     def prepare(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
         return _prepare_moment("std", input, dim, unbiased, keepdim, correction)
@@ -255,7 +259,7 @@ class mode(Op):
             return pick(input, np.zeros(0, int), dim, keepdim)
 
         def last_place(row: np.ndarray) -> int:
-            values, inverse, counts = np.unique(row, return_inverse=True, return_counts=True)
+            _, inverse, counts = np.unique(row, return_inverse=True, return_counts=True)
             return int(np.flatnonzero(inverse == np.argmax(counts))[-1])
 
         places = np.apply_along_axis(last_place, dim, input)
@@ -296,7 +300,9 @@ class quantile(Composite):
         return input, values.item() if not values.ndim else tuple(values.tolist()), dims, bool(keepdim), interpolation
 
     def reference(input: Array, q, dim=None, keepdim: bool = False, *, interpolation: str = "linear") -> np.ndarray:
-        return np.quantile(input, q, axis=dim if input.ndim else None, keepdims=keepdim, method=interpolation).astype(input.dtype)
+        return np.quantile(input, q, axis=dim if input.ndim else None, keepdims=keepdim, method=interpolation).astype(
+            input.dtype
+        )
 
     def compose(input, q, dim=None, keepdim=False, *, interpolation="linear"):
         shape = input.shape
@@ -328,7 +334,9 @@ def _histc_domain(draw):
 
 @op("histc", domain=_histc_domain, formula="out[i] = number of inputs in bin i")
 class histc(Op):
-    """Counts of the elements in `bins` equal bins between `min` and `max` (if equal: the data's own range), in the input's dtype.
+    """Counts of the elements in `bins` equal bins between `min` and `max` (if equal.
+
+    The data's own range), in the input's dtype.
 
     Bins hold their lower edge, the last both. Elements outside, and NaN, are not counted. Not differentiable.
     """
@@ -362,10 +370,12 @@ def _bincount_domain(draw):
 
 @op("bincount", domain=_bincount_domain, formula="out[v] = number (or summed weights) of inputs equal to v")
 class bincount(Op):
-    """How often each value occurs in a 1-D tensor of non-negative integers, or the sum of its `weights`; at least `minlength` long.
+    """How often each value occurs in a 1-D tensor of non-negative integers, or the sum of its `weights`.
 
-    int64 without weights; with weights their dtype if float32, else float64. ValueError for a negative value or another shape.
-    Not differentiable.
+    At least `minlength` long.
+
+    int64 without weights; with weights their dtype if float32, else float64. ValueError for a negative value or another
+    shape. Not differentiable.
     """
 
     differentiable = False

@@ -41,14 +41,17 @@ class repeat(Op):
 class tile(Composite):
     """As `repeat`, but missing leading counts are 1, as numpy.tile."""
 
-    def reference(input: Array, *dims: int) -> np.ndarray:
-        return np.tile(input, unpacked(dims))
-
-    def compose(input, *dims):
+    def prepare(input, *dims):
         dims = unpacked(dims)
         if any(d < 0 for d in dims):
             raise ValueError(f"tile: counts must be 0 or more, got {dims}")
-        return input.repeat((1,) * (input.ndim - len(dims)) + dims)
+        return input, (1,) * (input.ndim - len(dims)) + dims
+
+    def reference(input: Array, *dims: int) -> np.ndarray:
+        return np.tile(input, dims[0])
+
+    def compose(input, *dims):
+        return input.repeat(dims[0])
 
 
 def _repeat_positions(name: str, repeats, size: int) -> np.ndarray:

@@ -47,6 +47,7 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 bool = bool_
 
+from . import tensor_methods  # noqa: E402, F401  (attaches methods to Tensor)
 from . import ops  # noqa: E402  (registers the built-in operators)
 
 _LAZY_MODULES = (

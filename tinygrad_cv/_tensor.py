@@ -400,8 +400,8 @@ class Tensor:
         current = base
         for op, attrs in self._view_chain:
             step = wrap(op.bind(op.reference, (current._data,), attrs))
-            if base._requires_grad:
-                record(op, (current,), attrs, (step,))
+            if base._requires_grad or state.capture is not None:
+                record(op, (current,), attrs, (step,), base._requires_grad)
             current = step
         self._node, self._slot, self._requires_grad = current._node, current._slot, current._requires_grad
 
@@ -412,8 +412,9 @@ class Tensor:
         base = self._base
         assert base is not None
         updated = wrap(base._data)
-        record(_operator("view_scatter").operator, (base, result), (self._view_chain,), (updated,))
-        base._node, base._slot, base._requires_grad = updated._node, updated._slot, True
+        wants = base._requires_grad or result._requires_grad
+        record(_operator("view_scatter").operator, (base, result), (self._view_chain,), (updated,), wants)
+        base._node, base._slot, base._requires_grad = updated._node, updated._slot, wants
         base._generation += 1
         self._refresh_view()
 

@@ -246,6 +246,11 @@ def check_writable(name: str, target: Tensor) -> None:
         raise RuntimeError(
             f"{name}: a view of a leaf tensor that requires grad cannot be changed in place; use no_grad(), or work on a clone"
         )
+    if state.grad_enabled and target._base is not None and target._base._requires_grad and not target._requires_grad:
+        raise RuntimeError(
+            f"{name}: this view was made under no_grad of a tensor that requires grad, so it is unclear whether the write should be "
+            "recorded; write under no_grad too, or take the view outside of it"
+        )
     if target._storage is not None and target._storage.savers:
         saver = next(iter(target._storage.savers.values()))
         raise RuntimeError(
@@ -295,10 +300,19 @@ def finish_inplace(target: Tensor, result: Tensor, array: np.ndarray | None) -> 
     if array is not None:
         np.copyto(target._data, array)
     storage.version += 1
-    if result._node is None:
+    if target._requires_grad and not result._requires_grad:
+        if not state.grad_enabled:
+            return  # under no_grad the values change and the history stays
+    elif result._node is None:
         return
+    retained = target._retains_grad and target._node is not None
+    if retained:
+        target._node.retained.pop(target._slot, None)  # type: ignore[union-attr]
+        target._retains_grad = False
     if target._base is not None:
         target._rebase(result)
     else:
         target._node, target._slot, target._requires_grad = result._node, result._slot, result._requires_grad
         target._generation += 1
+    if retained and target._requires_grad:
+        target.retain_grad()  # follows the tensor to its new value

@@ -47,13 +47,15 @@ def canonical(index: Any, shape: tuple[int, ...], name: str = "getitem") -> tupl
                 item = int(item)
             else:
                 basic = False
-                item = item.astype(np.int64, copy=False)
+                item = np.ascontiguousarray(item, np.int64)
             consumed += 1
         elif hasattr(item, "__index__"):
             item = item.__index__()
             consumed += 1
         else:
-            raise IndexError(f"{name}: expected int, slice, None, ..., or an integer or boolean array, got {type(item).__name__}")
+            raise IndexError(
+                f"{name}: expected int, slice, None, ..., or an integer or boolean array, got {type(item).__name__}"
+            )
         result.append(item)
     if sum(i is Ellipsis for i in result) > 1:
         raise IndexError(f"{name}: an index may hold only one ellipsis (...)")
@@ -103,19 +105,18 @@ def _check_bounds(items: list[Any], shape: tuple[int, ...], consumed: int, name:
                 bad = item[(item < -size) | (item >= size)].flat[0]
                 raise IndexError(f"{name}: index {bad} is out of range for axis {axis} of size {size}")
             axis += 1
-    arrays = [i.nonzero()[0].shape if i.dtype.kind == "b" else i.shape for i in items if isinstance(i, np.ndarray)]
+    arrays = [i for i in items if isinstance(i, np.ndarray)]
     if len(arrays) > 1:
+        shapes = [(int(np.count_nonzero(i)),) if i.dtype.kind == "b" else i.shape for i in arrays]
         try:
-            np.broadcast_shapes(*arrays)
+            np.broadcast_shapes(*shapes)
         except ValueError:
             raise IndexError(
-                f"{name}: index arrays of shapes {', '.join(map(str, arrays))} do not broadcast (a mask counts its true elements)"
+                f"{name}: index arrays of shapes {', '.join(map(str, shapes))} do not broadcast (masks count true elements)"
             ) from None
 
 
 _PLAIN = (int, type(None), type(Ellipsis))
-_getitem = get_operator("getitem")
-_index = get_operator("index")
 
 
 def _plain(item: Any) -> bool:
@@ -134,7 +135,7 @@ def get(tensor: Tensor, index: Any) -> Tensor:
             break
     else:
         try:
-            view: Tensor = dispatch.apply(_getitem, (tensor,), (items,))
+            view: Tensor = dispatch.apply(get_operator("getitem"), (tensor,), (items,))
             return view
         except (IndexError, ValueError):
             canonical(index, tensor.shape)  # says the same in our words
@@ -143,7 +144,7 @@ def get(tensor: Tensor, index: Any) -> Tensor:
     if not basic and ((tensor.requires_grad and state.grad_enabled) or state.capture is not None):
         # The backward pass needs the positions as they are now, whatever the caller writes to the index later.
         items = tuple([i.copy() if isinstance(i, np.ndarray) else i for i in items])
-    found: Tensor = dispatch.apply(_getitem if basic else _index, (tensor,), (items,))
+    found: Tensor = dispatch.apply(get_operator("getitem" if basic else "index"), (tensor,), (items,))
     return found
 
 
@@ -168,6 +169,14 @@ def fitting(name: str, tensor: Tensor, items: tuple[Any, ...], value: Any) -> Te
     return value
 
 
+def put(array: np.ndarray, items: tuple[Any, ...], value: np.ndarray) -> None:
+    """`array[items] = value`. Where integer arrays name a place twice, the last value (in row-major order) stays."""
+    if value.ndim and any([isinstance(i, np.ndarray) and i.dtype.kind != "b" for i in items]):
+        # NumPy follows the layout of the values; contiguous ones are written in order.
+        value = np.ascontiguousarray(np.broadcast_to(value, np.broadcast_to(np.False_, array.shape)[items].shape))
+    array[items] = value
+
+
 def assign(tensor: Tensor, index: Any, value: Any, name: str = "setitem") -> None:
     """`tensor[index] = value`, in place and recorded: the old elements lose their gradient, `value` gains it."""
     items, _ = canonical(index, tensor.shape, name)
@@ -181,5 +190,5 @@ def assign(tensor: Tensor, index: Any, value: Any, name: str = "setitem") -> Non
     if wants or state.capture is not None:
         items = tuple([i.copy() if isinstance(i, np.ndarray) else i for i in items])
         dispatch.record(get_operator("setitem"), (tensor, value), (items,), (result,), wants)
-    tensor._data[items] = data
+    put(tensor._data, items, data)
     dispatch.finish_inplace(tensor, result, None)

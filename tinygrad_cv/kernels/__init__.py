@@ -69,6 +69,10 @@ def resolve(operator: Operator, path: Any, device: str) -> Callable[..., Any] | 
     if not _enabled:
         return None
     if path is None:
+        if device == "cpu" and operator.elementwise and operator.scalar is not None:
+            from .elementwise import derive
+
+            return derive(operator)
         return None
     if callable(path):
         return path

@@ -1,1 +1,13 @@
-"""Placeholder docstring, replaced by its room."""
+"""Optimizers and learning-rate schedules, with PyTorch's names, arguments, defaults and update equations.
+
+optimizer.py: groups, state and the step. flat.py: all parameters in one block, so that a step is one kernel call. One file for
+each family of optimizers. lr_scheduler.py: schedules. penalties.py: L1, L2 and elastic-net terms for a loss.
+"""
+
+from __future__ import annotations
+
+from .adam import Adam, AdamW
+from .optimizer import Optimizer
+from .sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]

@@ -5,8 +5,8 @@
     def test_my_operator():
         check_op("my_operator")
 
-`check_op` draws calls from the operator's domain with NumPy; `op_test("my_operator")` is the same as a Hypothesis test, whose failing
-examples shrink (needs the extra `testing`). `python -m tinygrad_cv.testing NAME ...` runs it from the command line. The checks
+`check_op` draws calls from the operator's domain with NumPy; `op_test("my_operator")` is the same as a Hypothesis test, whose
+failing examples shrink (needs the extra `testing`). `python -m tinygrad_cv.testing NAME ...` runs it from the command line. The checks
 are in checks.py: values against the reference in both float dtypes and on every memory layout, kernels against the reference,
 first and second derivatives against finite differences on every element, declared kinks, in-place forms, errors.
 """

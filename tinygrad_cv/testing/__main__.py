@@ -1,4 +1,4 @@
-"""`python -m tinygrad_cv.testing [NAME ...]`: checks operators (all when none is named), one line each, exit status 1 on a failure."""
+"""`python -m tinygrad_cv.testing [NAME ...]`: checks operators (all if none is named), a line each; exit status 1 on failure."""
 
 from __future__ import annotations
 

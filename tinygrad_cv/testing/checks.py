@@ -1,6 +1,6 @@
 """What is checked of an operator: `EVERY_CALL` runs on each drawn call, `ONCE` once for each operator.
 
-A check takes the sample and the result it may count into, and raises AssertionError (or anything else) when the operator is wrong.
+A check takes the sample and the result it may count into, and raises AssertionError (or anything else) where something is wrong.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def tolerance_of(sample: Sample, dtype: Any) -> float:
 
 
 def agree(what: str, got: Any, expected: Any, tolerance: float) -> None:
-    """Asserts equal shapes and values within tolerance * (|expected| + largest |expected|); equal, for integers and booleans."""
+    """Asserts equal shapes and values within tolerance * (|expected| + largest |expected|); equal ones for integers and bools."""
     left, right = results(got), results(expected)
     assert len(left) == len(right), f"{what}: {len(left)} results, expected {len(right)}"
     for k, (a, b) in enumerate(zip(left, right, strict=True)):
@@ -145,7 +145,8 @@ def _gradients(sample: Sample, arrays: list[np.ndarray], make_upstream: Any) -> 
     outputs = [t for t in _tensors(sample.call_function(leaves)) if t.requires_grad]
     if not outputs:
         return None
-    found = autograd.grad(outputs, [leaves[i] for i in wanted], [wrap(make_upstream(k, t)) for k, t in enumerate(outputs)], allow_unused=True)  # fmt: skip
+    upstreams = [wrap(make_upstream(k, t)) for k, t in enumerate(outputs)]
+    found = autograd.grad(outputs, [leaves[i] for i in wanted], upstreams, allow_unused=True)
     for i, g in zip(wanted, found, strict=True):
         assert g is None or g.dtype == arrays[i].dtype, f"gradient of array {i}: {arrays[i].dtype} in, gradient {g.dtype}"  # type: ignore[union-attr]
     return [np.zeros_like(arrays[i]) if g is None else g._data for i, g in zip(wanted, found, strict=True)]
@@ -348,7 +349,8 @@ def check_enlarged(sample: Sample, result: OpResult) -> None:
         cases["sliced"] = [LAYOUTS["sliced"](b) for b in big]
         cases["transposed"] = [LAYOUTS["transposed"](b) for b in big]
         for name, values in cases.items():
-            agree(f"{name} arrays of {values[0].size} elements, {np.dtype(dtype)}", sample.call_function(values), sample.call_reference(values), tolerance_of(sample, dtype))  # fmt: skip
+            what = f"{name} arrays of {values[0].size} elements, {np.dtype(dtype)}"
+            agree(what, sample.call_function(values), sample.call_reference(values), tolerance_of(sample, dtype))
             result.count("enlarged")
 
 
@@ -357,7 +359,8 @@ def check_kinks(sample: Sample, result: OpResult) -> None:
     operator = sample.operator
     if not isinstance(operator.kinks, dict) or not operator.elementwise or not sample.arrays:
         return
-    arguments = {n: v for n, v in sample.bound.arguments.items() if n in operator.tensor_params or operator.signature.parameters[n].default is operator.signature.parameters[n].empty}  # fmt: skip
+    required = {p.name for p in operator.signature.parameters.values() if p.default is p.empty}
+    arguments = {n: v for n, v in sample.bound.arguments.items() if n in required or n in operator.tensor_params}
     for location, declared in operator.kinks.items():
         at = type(sample.bound)(operator.signature, type(sample.bound.arguments)(arguments))  # type: ignore[call-arg]
         call = type(sample.call)(at.args, at.kwargs)

@@ -1,8 +1,8 @@
-"""One drawn call of an operator: in other dtypes and memory layouts, through the reference, and as a program that repeats it."""
+"""One drawn call of an operator: in other dtypes and memory layouts, through the reference, as a program that repeats it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,15 +61,30 @@ class Sample:
         self.bound = operator.signature.bind(*self.call.args, **self.call.kwargs)
         self.arrays: list[np.ndarray] = []
         self.owners: list[str] = []  # the tensor parameter of each array
-        for name, value in self._tensor_values():
-            if isinstance(value, (np.ndarray, np.generic)):
-                self.arrays.append(np.asarray(value))
-                self.owners.append(name)
+        self._each(self._note)
 
-    def _tensor_values(self) -> Iterator[tuple[str, Any]]:
-        for name in self.operator.tensor_params:
-            value = self.bound.arguments.get(name)
-            yield from ((name, v) for v in value) if name == self.operator.variadic else ((name, value),)
+    def _note(self, name: str, array: np.ndarray) -> np.ndarray:
+        self.arrays.append(array)
+        self.owners.append(name)
+        return array
+
+    def _each(self, change: Callable[[str, np.ndarray], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call as it was written, with `change` applied to the arrays that stand where tensors go."""
+        tensors, variadic = self.operator.tensor_params, self.operator.variadic
+
+        def made(name: str, value: Any) -> Any:
+            if name not in tensors:
+                return value
+            if isinstance(value, (np.ndarray, np.generic)):
+                return change(name, np.asarray(value))
+            if name == variadic and isinstance(value, (tuple, list)):
+                return type(value)([made(name, v) for v in value])
+            return value
+
+        parameters = list(self.operator.signature.parameters.values())
+        star = next((i for i, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), len(parameters))
+        args = [made(parameters[min(i, star)].name, value) for i, value in enumerate(self.call.args)]
+        return tuple(args), {k: made(k, v) for k, v in self.call.kwargs.items()}
 
     def floating(self) -> list[int]:
         """Positions of the floating arrays."""
@@ -88,18 +103,8 @@ class Sample:
 
     def arguments(self, values: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call with `values` in place of its arrays, in order."""
-        bound = type(self.bound)(self.bound.signature, self.bound.arguments.copy())  # type: ignore[arg-type]
         queue = iter(values)
-        for name in self.operator.tensor_params:
-            if name not in bound.arguments:
-                continue
-            value = bound.arguments[name]
-            if name == self.operator.variadic:
-                made = [next(queue) if isinstance(v, (np.ndarray, np.generic)) else v for v in value]
-                bound.arguments[name] = tuple(made) if isinstance(value, tuple) else made
-            elif isinstance(value, (np.ndarray, np.generic)):
-                bound.arguments[name] = next(queue)
-        return bound.args, bound.kwargs
+        return self._each(lambda name, array: next(queue))
 
     def call_function(self, values: list[Any], function: Callable[..., Any] | None = None) -> Any:
         """The public function (or another of its signature) on Tensors or arrays; random operators start from the same seed."""
