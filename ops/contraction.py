@@ -209,8 +209,7 @@ class tensordot(Composite):
             if a.shape[i] != b.shape[j]:
                 raise ValueError(
                     f"tensordot: axis {i} of a, of shape {a.shape}, has size {a.shape[i]} and axis {j} of b, of shape "
-                    f"{b.shape}, "
-                    f"has size {b.shape[j]}; they must be equal"
+                    f"{b.shape}, has size {b.shape[j]}; they must be equal"
                 )
         return a, b, (left, right)
 

@@ -142,7 +142,7 @@ def _embed_domain(draw):
 
 @op("diag_embed", domain=_embed_domain, formula="out[..., i, i + offset] = input[..., i], else 0")
 class diag_embed(Op):
-    """Square matrices over axes `dim1` and `dim2` of the result with the last axis of `input` as diagonal `offset`, zero elsewhere."""
+    """Square matrices, over axes `dim1` and `dim2` of the result, with the last axis of `input` as diagonal `offset`."""
 
     def prepare(input, offset=0, dim1=-2, dim2=-1):
         if not input.ndim:
@@ -167,7 +167,10 @@ def _diag_domain(draw):
 
 @op("diag", domain=_diag_domain, formula="the diagonal of a matrix, or the matrix of a diagonal")
 class diag(Composite):
-    """Of a matrix, a copy of diagonal `diagonal`; of a vector, the square matrix that has it there. ValueError for other tensors."""
+    """Of a matrix, a copy of its `diagonal`-th diagonal; of a vector, the square matrix that has it there.
+
+    ValueError for other tensors.
+    """
 
     def prepare(input, diagonal=0):
         if input.ndim not in (1, 2):

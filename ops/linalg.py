@@ -51,8 +51,7 @@ def symmetric_part(name: str, A: np.ndarray) -> np.ndarray:
     if difference > 1e-3 * np.max(np.abs(A), initial=0.0):
         raise ValueError(
             f"{name}: expected symmetric matrices, but A of shape {A.shape} differs from its transpose by up to "
-            f"{difference:.3g}; "
-            f"to use the lower triangle alone, pass A.tril() + A.tril(-1).mT"
+            f"{difference:.3g}; to use the lower triangle alone, pass A.tril() + A.tril(-1).mT"
         )
     return (A + mirror) / 2
 
@@ -202,7 +201,7 @@ class det(Op):
 class slogdet(Op):
     """(sign, logabsdet) of the determinants of (..., n, n).
 
-    (0, -inf) for a singular matrix, whose gradient is a LinAlgError.
+    Of a singular matrix: (0, -inf), and its gradient is a LinAlgError.
     """
 
     outputs = ("sign", "logabsdet")
@@ -287,8 +286,7 @@ class svd(Op):
             if (of_u is not None and n > m) or (of_vh is not None and n < m):
                 raise RuntimeError(
                     f"linalg.svd: with full_matrices=True the {'columns of U' if n > m else 'rows of Vh'} beyond the first "
-                    f"{k} of a "
-                    f"matrix of shape {ctx.input_shapes[0]} are arbitrary and have no derivative; use full_matrices=False"
+                    f"{k} of a matrix of shape {ctx.input_shapes[0]} are arbitrary and have no derivative; use full_matrices=False"
                 )
             U, Vh = U.narrow(-1, 0, k), Vh.narrow(-2, 0, k)
         if of_u is None and of_vh is None:

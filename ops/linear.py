@@ -117,8 +117,7 @@ class linear(Op):
         if not x or len(w) != 2 or x[-1] != w[1]:
             raise ValueError(
                 f"linear: input of shape {x} does not fit weight of shape {w}: the last axis of the input must have the size "
-                f"of "
-                f"axis 1 of the weight (out_features, in_features)"
+                f"of axis 1 of the weight (out_features, in_features)"
             )
         if bias is not None and bias.shape != w[:1]:
             raise ValueError(f"linear: bias has shape {bias.shape}, expected {w[:1]}")
@@ -189,8 +188,7 @@ class bilinear(Composite):
         if weight.ndim != 3 or weight.shape[1:] != wanted or input1.shape[:-1] != input2.shape[:-1]:
             raise ValueError(
                 f"bilinear: input1 {input1.shape}, input2 {input2.shape} and weight {weight.shape} do not fit; expected "
-                f"(..., in1), "
-                f"(..., in2) with equal leading axes, and (out, in1, in2)"
+                f"(..., in1), (..., in2) with equal leading axes, and (out, in1, in2)"
             )
         if bias is not None and bias.shape != weight.shape[:1]:
             raise ValueError(f"bilinear: bias has shape {bias.shape}, expected {weight.shape[:1]}")

@@ -157,8 +157,9 @@ def _norm_domain(draw):
 
 @op("norm", domain=_norm_domain, formula="(sum of |input|^p over dim)^(1 / p)", kinks=["see linalg.vector_norm"])
 class norm(Composite):
-    """The vector norm of order `p` over `dim` (an axis, several, or all): a number, inf, -inf, or "fro" for 2; "nuc": the nuclear norm of matrices.
+    """The vector norm of order `p` over `dim` (an axis, several, or all), as `linalg.vector_norm`.
 
+    p: a number, inf, -inf, or "fro" for 2; "nuc" is the nuclear norm of matrices.
     See `linalg.vector_norm`, and `linalg.matrix_norm` for other norms of matrices.
     """
 

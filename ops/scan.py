@@ -59,8 +59,7 @@ class linear_recurrence(Op):
         if input.shape != decay.shape or input.dtype != decay.dtype:
             raise ValueError(
                 f"linear_recurrence: input {input.dtype} {input.shape} and decay {decay.dtype} {decay.shape} must have one "
-                f"shape "
-                f"and one dtype"
+                f"shape and one dtype"
             )
         return input, decay, single_dim("linear_recurrence", dim, input.ndim), bool(reverse)
 

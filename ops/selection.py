@@ -27,8 +27,8 @@ def _refuse_mask(name: str, parameter: str, mask) -> None:
 class where(Elementwise):
     """Elements of `input` where `condition` holds, of `other` elsewhere.
 
-    condition: a bool Tensor (TypeError otherwise). input, other: Tensors or numbers. All shapes broadcast together; the dtype is
-    that to which input and other promote. `tg.nonzero` gives the positions where a condition holds.
+    condition: a bool Tensor (TypeError otherwise). input, other: Tensors or numbers. All shapes broadcast together; the dtype
+    is that to which input and other promote. `tg.nonzero` gives the positions where a condition holds.
     """
 
     scalar = "input if condition else other"
@@ -59,7 +59,7 @@ def _masked_fill_domain(draw):
 class masked_fill(Elementwise):
     """`input` with `value` (a number or a 0-d Tensor) wherever `mask` holds. mask: a bool Tensor that broadcasts with input.
 
-    The dtype is input's: TypeError for a value that it cannot hold, such as a float for integers, ValueError for a value with axes.
+    The dtype is input's: TypeError for a value that it cannot hold, such as 0.5 for integers, ValueError for a value with axes.
     """
 
     scalar = "value if mask else input"
@@ -259,9 +259,9 @@ class logaddexp(Elementwise):
     inplace=True,
 )
 class copysign(Elementwise):
-    """The magnitude of input with the sign of other, that of a zero included. At input 0 its gradient is 0; that of other always is.
+    """The magnitude of input with the sign of other, that of a zero included. Integers give the default floating dtype.
 
-    Integers give the default floating dtype.
+    The gradient of input is 0 at 0; that of other is 0 everywhere.
     """
 
     scalar = "copysign(input, other)"

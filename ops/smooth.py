@@ -1,4 +1,4 @@
-"""Smooth activations, by the names, arguments and defaults of torch.nn.functional: the exponential linear units, gelu, silu, ..."""
+"""Smooth activations, by torch.nn.functional's names, arguments and defaults: the exponential linear units, gelu, silu, ..."""
 
 from __future__ import annotations
 

@@ -334,9 +334,9 @@ def _histc_domain(draw):
 
 @op("histc", domain=_histc_domain, formula="out[i] = number of inputs in bin i")
 class histc(Op):
-    """Counts of the elements in `bins` equal bins between `min` and `max` (if equal.
+    """Counts of the elements in `bins` equal bins between `min` and `max`, in the input's dtype.
 
-    The data's own range), in the input's dtype.
+    Where min == max, the data's own range is taken.
 
     Bins hold their lower edge, the last both. Elements outside, and NaN, are not counted. Not differentiable.
     """
@@ -372,7 +372,7 @@ def _bincount_domain(draw):
 class bincount(Op):
     """How often each value occurs in a 1-D tensor of non-negative integers, or the sum of its `weights`.
 
-    At least `minlength` long.
+    The result has at least `minlength` elements.
 
     int64 without weights; with weights their dtype if float32, else float64. ValueError for a negative value or another
     shape. Not differentiable.

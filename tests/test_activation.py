@@ -26,7 +26,9 @@ def test_values_and_derivatives_agree_with_pytorch(name):
         compare_with_torch(name, tg.ops.get(name).domain(NumpyDraw(seed)), rng)
 
 
-@pytest.mark.parametrize("name", [n for n in PLAIN if n not in ("prelu", "threshold", "softmax", "log_softmax", "softmin", "glu")])
+@pytest.mark.parametrize(
+    "name", [n for n in PLAIN if n not in ("prelu", "threshold", "softmax", "log_softmax", "softmin", "glu")]
+)
 def test_values_and_gradients_at_kinks_and_extremes_agree_with_pytorch(name):
     torch = pytest.importorskip("torch")
     x = tg.tensor(SPECIAL, dtype="float64", requires_grad=True)
@@ -91,13 +93,17 @@ def test_softmax_family_is_stable_and_takes_dtype(name):
         )
     x = tg.tensor([1, 2, 3])
     assert function(x, dim=0, dtype=tg.float64).dtype == tg.float64
-    np.testing.assert_allclose(function(x, 0, dtype="float64").numpy(), theirs(torch.arange(1, 4), 0, dtype=torch.float64).numpy())
+    np.testing.assert_allclose(
+        function(x, 0, dtype="float64").numpy(), theirs(torch.arange(1, 4), 0, dtype=torch.float64).numpy()
+    )
     with pytest.raises(TypeError, match=f"^{name}: expected a floating tensor"):
         function(x, 0)
     with pytest.raises(IndexError, match=rf"^{name}: dim 2 .*\(2, 3\)"):
         function(tg.ones(2, 3), 2)
     with pytest.warns(UserWarning, match="pass dim"):
-        np.testing.assert_allclose(function(tg.ones(2, 4)).exp().sum(1).numpy(), function(tg.ones(2, 4), 1).exp().sum(1).numpy())
+        np.testing.assert_allclose(
+            function(tg.ones(2, 4)).exp().sum(1).numpy(), function(tg.ones(2, 4), 1).exp().sum(1).numpy()
+        )
     assert function(tg.ones(2, 0), 1).shape == (2, 0)
     assert function(tg.tensor(3.0), 0).shape == ()
     leaf = tg.ones(2, 3).requires_grad_()
@@ -120,7 +126,9 @@ def test_prelu_has_a_weight_for_each_channel():
     np.testing.assert_allclose(out.detach().numpy()[1, :, 0, 1], [-0.1, -0.2, -0.3], rtol=1e-6)
     out.sum().backward()
     assert weight.grad.tolist() == [-8.0, -8.0, -8.0]
-    with pytest.raises(ValueError, match=r"^prelu: input of shape \(2, 3, 2, 2\) needs weights of shape \(1,\) or \(3,\), got \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"^prelu: input of shape \(2, 3, 2, 2\) needs weights of shape \(1,\) or \(3,\), got \(2,\)"
+    ):
         tg.prelu(x, tg.ones(2))
 
 

@@ -39,7 +39,15 @@ from .dtypes import (
     set_default_dtype,
     uint8,
 )
-from .random import Generator, get_rng_state, initial_seed, manual_seed, set_rng_state
+from .random import (
+    Generator,
+    are_deterministic_algorithms_enabled,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    set_rng_state,
+    use_deterministic_algorithms,
+)
 from .registry import find as _find
 from ._tensor import Tensor
 

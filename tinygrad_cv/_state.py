@@ -18,4 +18,3 @@ class State(threading.local):
 
 
 state = State()
-deterministic = False

@@ -82,12 +82,12 @@ def load_with_metadata(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor],
         with open(path, "rb") as file:
             prefix = file.read(8)
             size = path.stat().st_size
-            if prefix[:2] == b"\x80\x02" or prefix[:2] == b"PK" or prefix[:6] == b"\x93NUMPY":
-                raise CheckpointError(f"{path}: this is a pickle, zip or NumPy file, not safetensors; such files can run code and are refused")
             if len(prefix) < 8:
                 raise CheckpointError(f"{path}: truncated: {size} bytes is shorter than any safetensors file")
             (header_size,) = struct.unpack("<Q", prefix)
             if header_size > min(size - 8, 100_000_000):
+                if prefix[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x93N"):
+                    raise CheckpointError(f"{path}: a pickle, zip or NumPy file, not safetensors; such files can run code and are refused")
                 raise CheckpointError(f"{path}: not a safetensors file, or damaged: it claims a header of {header_size} bytes in {size}")
             payload = prefix + file.read()
     except FileNotFoundError:

@@ -100,3 +100,24 @@ def using(generator: Generator) -> Iterator[Generator]:
 def numpy_generator(generator: Generator | None = None) -> np.random.Generator:
     """NumPy's view of `generator`, or of the stream in use (see `using`), or of the default stream."""
     return (generator or _override.generator or default_generator).numpy
+
+
+_deterministic = False
+
+
+def use_deterministic_algorithms(mode: bool) -> None:
+    """Asks for runs that are bit-identical at a fixed number of threads.
+
+    Every operator of this package is: parallel kernels split their work by the number of threads alone and never add into shared
+    memory. The switch therefore changes no result today; what may choose an algorithm by measuring time must obey it, and plugin
+    kernels can read it with `are_deterministic_algorithms_enabled`.
+    """
+    global _deterministic
+    if not isinstance(mode, bool):
+        raise TypeError(f"use_deterministic_algorithms: expected True or False, got {mode!r}")
+    _deterministic = mode
+
+
+def are_deterministic_algorithms_enabled() -> bool:
+    """What `use_deterministic_algorithms` was last given."""
+    return _deterministic
