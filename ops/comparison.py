@@ -21,6 +21,7 @@ def _pair_domain(draw):
 class eq(Elementwise):
     """Whether the elements are equal: a bool tensor. NaN equals nothing."""
 
+    scalar = "input == other"
     differentiable = False
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -31,6 +32,7 @@ class eq(Elementwise):
 class ne(Elementwise):
     """Whether the elements differ: a bool tensor. NaN differs from everything."""
 
+    scalar = "input != other"
     differentiable = False
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -41,6 +43,7 @@ class ne(Elementwise):
 class lt(Elementwise):
     """Whether input is less than other: a bool tensor, False at NaN."""
 
+    scalar = "input < other"
     differentiable = False
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -51,6 +54,7 @@ class lt(Elementwise):
 class le(Elementwise):
     """Whether input is less than or equal to other: a bool tensor, False at NaN."""
 
+    scalar = "input <= other"
     differentiable = False
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -61,6 +65,7 @@ class le(Elementwise):
 class gt(Elementwise):
     """Whether input is greater than other: a bool tensor, False at NaN."""
 
+    scalar = "input > other"
     differentiable = False
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -71,6 +76,7 @@ class gt(Elementwise):
 class ge(Elementwise):
     """Whether input is greater than or equal to other: a bool tensor, False at NaN."""
 
+    scalar = "input >= other"
     differentiable = False
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -87,6 +93,7 @@ def _special_domain(draw):
 class isnan(Elementwise):
     """Whether the elements are NaN: a bool tensor."""
 
+    scalar = "isnan(input)"
     differentiable = False
 
     def reference(input: Array) -> np.ndarray:
@@ -97,6 +104,7 @@ class isnan(Elementwise):
 class isinf(Elementwise):
     """Whether the elements are inf or -inf: a bool tensor."""
 
+    scalar = "isinf(input)"
     differentiable = False
 
     def reference(input: Array) -> np.ndarray:
@@ -107,6 +115,7 @@ class isinf(Elementwise):
 class isfinite(Elementwise):
     """Whether the elements are neither NaN nor infinite: a bool tensor."""
 
+    scalar = "isfinite(input)"
     differentiable = False
 
     def reference(input: Array) -> np.ndarray:
@@ -174,6 +183,7 @@ _truth = elementwise(Integers(0, 2), Integers(0, 2))
 class logical_and(Elementwise):
     """Whether both elements are nonzero: a bool tensor. NaN counts as nonzero."""
 
+    scalar = "input != 0.0 and other != 0.0"
     differentiable = False
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -184,6 +194,7 @@ class logical_and(Elementwise):
 class logical_or(Elementwise):
     """Whether either element is nonzero: a bool tensor. NaN counts as nonzero."""
 
+    scalar = "input != 0.0 or other != 0.0"
     differentiable = False
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -194,6 +205,7 @@ class logical_or(Elementwise):
 class logical_xor(Elementwise):
     """Whether exactly one element is nonzero: a bool tensor. NaN counts as nonzero."""
 
+    scalar = "(input != 0.0) != (other != 0.0)"
     differentiable = False
 
     def reference(input: Array, other: Array) -> np.ndarray:
@@ -204,6 +216,7 @@ class logical_xor(Elementwise):
 class logical_not(Elementwise):
     """Whether the elements are zero: a bool tensor."""
 
+    scalar = "input == 0.0"
     differentiable = False
 
     def reference(input: Array) -> np.ndarray:

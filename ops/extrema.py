@@ -29,12 +29,12 @@ class amax(_Extremum):
     ValueError if a folded axis is empty.
     """
 
-    def prepare(input, dim=(), keepdim=False):
+    def prepare(input, dim=None, keepdim=False):
         dim = canonical_dims("amax", dim, input.ndim)
         require_elements("amax", input, dim)
         return input, dim, bool(keepdim)
 
-    def reference(input: Array, dim=(), keepdim: bool = False) -> np.ndarray:
+    def reference(input: Array, dim=None, keepdim: bool = False) -> np.ndarray:
         return np.maximum.reduce(input, axis=dim, keepdims=keepdim)
 
 
@@ -45,12 +45,12 @@ class amin(_Extremum):
     ValueError if a folded axis is empty.
     """
 
-    def prepare(input, dim=(), keepdim=False):
+    def prepare(input, dim=None, keepdim=False):
         dim = canonical_dims("amin", dim, input.ndim)
         require_elements("amin", input, dim)
         return input, dim, bool(keepdim)
 
-    def reference(input: Array, dim=(), keepdim: bool = False) -> np.ndarray:
+    def reference(input: Array, dim=None, keepdim: bool = False) -> np.ndarray:
         return np.minimum.reduce(input, axis=dim, keepdims=keepdim)
 
 
@@ -201,8 +201,7 @@ class aminmax(Composite):
         return np.min(input, axis=dim, keepdims=keepdim), np.max(input, axis=dim, keepdims=keepdim)
 
     def compose(input, *, dim=None, keepdim=False):
-        over = () if dim is None else dim
-        return tg.ops.get("aminmax").result(input.amin(over, keepdim), input.amax(over, keepdim))
+        return tg.ops.get("aminmax").result(input.amin(dim, keepdim), input.amax(dim, keepdim))
 
 
 def _prepare_arg(name: str, input, dim, keepdim):

@@ -250,6 +250,11 @@ def _svd_domain(draw):
     return call(with_singular_values(draw, draw.shape((0, 1), high=2), n, m), full_matrices=n == m and draw.boolean())
 
 
+def _no_driver(name: str, driver) -> None:
+    if driver is not None:
+        raise ValueError(f"{name}: driver chooses a CUDA routine and must be None on the CPU, got {driver!r}")
+
+
 def differences(values):
     """out[..., i, j] = values[..., j] - values[..., i], with 1 on the diagonal, where it is not used."""
     n = values.shape[-1]
@@ -268,11 +273,12 @@ class svd(Op):
 
     outputs = ("U", "S", "Vh")
 
-    def prepare(A, full_matrices=True):
+    def prepare(A, full_matrices=True, *, driver=None):
         require_matrix("linalg.svd", A)
-        return A, bool(full_matrices)
+        _no_driver("linalg.svd", driver)
+        return A, bool(full_matrices), None
 
-    def reference(A: Array, full_matrices: bool = True):
+    def reference(A: Array, full_matrices: bool = True, *, driver=None):
         factors = lapack(
             "linalg.svd", "the singular values do not converge", lambda a, f: tuple(np.linalg.svd(a, f)), A, f=full_matrices
         )
@@ -286,7 +292,8 @@ class svd(Op):
             if (of_u is not None and n > m) or (of_vh is not None and n < m):
                 raise RuntimeError(
                     f"linalg.svd: with full_matrices=True the {'columns of U' if n > m else 'rows of Vh'} beyond the first "
-                    f"{k} of a matrix of shape {ctx.input_shapes[0]} are arbitrary and have no derivative; use full_matrices=False"
+                    f"{k} of a matrix of shape {ctx.input_shapes[0]} are arbitrary and have no derivative; use "
+                    f"full_matrices=False"
                 )
             U, Vh = U.narrow(-1, 0, k), Vh.narrow(-2, 0, k)
         if of_u is None and of_vh is None:
@@ -318,10 +325,15 @@ def _any_matrix_domain(draw):
 class svdvals(Composite):
     """The singular values of (..., n, m), in descending order: (..., min(n, m))."""
 
-    def reference(A: Array) -> np.ndarray:
+    def prepare(A, *, driver=None):
+        require_matrix("linalg.svdvals", A)
+        _no_driver("linalg.svdvals", driver)
+        return A, None
+
+    def reference(A: Array, *, driver=None) -> np.ndarray:
         return np.linalg.svd(A, compute_uv=False)
 
-    def compose(A):
+    def compose(A, *, driver=None):
         return tg.linalg.svd(A, full_matrices=False)[1]
 
 

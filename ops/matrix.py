@@ -203,10 +203,8 @@ def _pinv_domain(draw):
 class pinv(Op):
     """The Moore-Penrose pseudo-inverse (..., m, n) of (..., n, m).
 
-    Singular values up to max(atol, rtol * the largest) count as 0.
-
-    rtol defaults to max(n, m) * eps of the dtype, or to 0 where atol is given. hermitian: A is symmetric, which is checked.
-    The gradient is that at constant rank.
+    Singular values up to max(atol, rtol * the largest) count as 0. rtol defaults to max(n, m) * eps of the dtype, or to 0
+    where atol is given. hermitian: A is symmetric, which is checked. The gradient is that at constant rank.
     """
 
     def prepare(A, *, atol=None, rtol=None, hermitian=False):

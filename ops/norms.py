@@ -37,7 +37,7 @@ def _float_dtype(name: str, x, dtype):
 class vector_norm(Op):
     """The norm of order `ord` over `dim` (an axis, several, or all).
 
-    Inf the largest |x|, -inf the smallest, 0 the number of nonzeros.
+    inf gives the largest |x|, -inf the smallest, 0 the number of nonzeros.
 
     The gradient is 0 at an element 0 where it would not exist, and where the norm is 0. dtype: what x is converted to
     first. TypeError unless floating; ValueError for the extreme of no elements.
@@ -203,32 +203,34 @@ def _linalg_norm_domain(draw):
     return call(_away_from_ties(draw, shape), draw.choice([*_ORDERS, None]), dim, draw.boolean())
 
 
-@op("linalg.norm", domain=_linalg_norm_domain, formula="vector or matrix norm of A", kinks=["see linalg.vector_norm"])
+@op("linalg.norm", domain=_linalg_norm_domain, formula="vector or matrix norm of input", kinks=["see linalg.vector_norm"])
 class linalg_norm(Composite):
-    """A norm of vectors or matrices. One axis in `dim`, or 1-D A: `linalg.vector_norm`; two axes, or 2-D A with `ord` given:
+    """A norm of vectors or matrices. One axis in `dim`, or 1-D input: `linalg.vector_norm`; two axes, or 2-D input with `ord` given:
     `linalg.matrix_norm`. With ord=None the 2-norm of the elements, over `dim` or over all.
     """
 
-    def prepare(A, ord=None, dim=None, keepdim=False, *, dtype=None):
-        dtype = _float_dtype("linalg.norm", A, dtype)
-        if ord is not None and dim is None and A.ndim not in (1, 2):
-            raise ValueError(f"linalg.norm: with ord and without dim, A must be a vector or a matrix, got shape {A.shape}")
+    def prepare(input, ord=None, dim=None, keepdim=False, *, dtype=None):
+        dtype = _float_dtype("linalg.norm", input, dtype)
+        if ord is not None and dim is None and input.ndim not in (1, 2):
+            raise ValueError(
+                f"linalg.norm: with ord and without dim, input must be a vector or a matrix, got shape {input.shape}"
+            )
         if isinstance(dim, (tuple, list)):
             dim = tuple(dim)
             if len(dim) > 2:
                 raise ValueError(f"linalg.norm: dim must be one axis or two, got {dim}")
-        if isinstance(ord, str) and not (A.ndim == 2 if dim is None else isinstance(dim, tuple) and len(dim) == 2):
+        if isinstance(ord, str) and not (input.ndim == 2 if dim is None else isinstance(dim, tuple) and len(dim) == 2):
             raise ValueError(
-                f"linalg.norm: the order {ord!r} is of matrices; give two axes in dim, got {dim} for shape {A.shape}"
+                f"linalg.norm: the order {ord!r} is of matrices; give two axes in dim, got {dim} for shape {input.shape}"
             )
-        return A, ord, dim, bool(keepdim), dtype
+        return input, ord, dim, bool(keepdim), dtype
 
-    def reference(A: Array, ord=None, dim=None, keepdim: bool = False, *, dtype=None) -> np.ndarray:
-        A = A if dtype is None else A.astype(dtype)
-        return np.asarray(np.linalg.norm(A, ord, dim, keepdim))
+    def reference(input: Array, ord=None, dim=None, keepdim: bool = False, *, dtype=None) -> np.ndarray:
+        x = input if dtype is None else input.astype(dtype)
+        return np.asarray(np.linalg.norm(x, ord, dim, keepdim))
 
-    def compose(A, ord=None, dim=None, keepdim=False, *, dtype=None):
-        pair = (0, 1) if dim is None and A.ndim == 2 else dim
+    def compose(input, ord=None, dim=None, keepdim=False, *, dtype=None):
+        pair = (0, 1) if dim is None and input.ndim == 2 else dim
         if ord is not None and isinstance(pair, tuple) and len(pair) == 2:
-            return tg.linalg.matrix_norm(A, ord, pair, keepdim, dtype=dtype)
-        return tg.linalg.vector_norm(A, 2 if ord is None else ord, dim, keepdim, dtype=dtype)
+            return tg.linalg.matrix_norm(input, ord, pair, keepdim, dtype=dtype)
+        return tg.linalg.vector_norm(input, 2 if ord is None else ord, dim, keepdim, dtype=dtype)

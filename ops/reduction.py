@@ -180,6 +180,11 @@ def truth_domain(draw):
     return call(draw.mask(shape), draw.choice(dims_of(shape)), draw.boolean())
 
 
+def _truth_dims(name: str, dim, ndim: int) -> tuple[int, ...]:
+    """As `canonical_dims`, but an empty tuple folds nothing, as in PyTorch."""
+    return () if isinstance(dim, (tuple, list)) and not dim else canonical_dims(name, dim, ndim)
+
+
 @op("any", domain=truth_domain, formula="whether some input over dim is not zero")
 class any(Op):
     """Whether any element over `dim` (an axis, several, or all) is nonzero; False of none. bool, or uint8 for uint8 input."""
@@ -187,7 +192,7 @@ class any(Op):
     differentiable = False
 
     def prepare(input, dim=None, keepdim=False):
-        return input, canonical_dims("any", dim, input.ndim), bool(keepdim)
+        return input, _truth_dims("any", dim, input.ndim), bool(keepdim)
 
     def reference(input: Array, dim=None, keepdim: bool = False) -> np.ndarray:
         return np.asarray(np.any(input, axis=dim, keepdims=keepdim)).astype("u1" if input.dtype == "u1" else "?")
@@ -200,7 +205,7 @@ class all(Op):
     differentiable = False
 
     def prepare(input, dim=None, keepdim=False):
-        return input, canonical_dims("all", dim, input.ndim), bool(keepdim)
+        return input, _truth_dims("all", dim, input.ndim), bool(keepdim)
 
     def reference(input: Array, dim=None, keepdim: bool = False) -> np.ndarray:
         return np.asarray(np.all(input, axis=dim, keepdims=keepdim)).astype("u1" if input.dtype == "u1" else "?")
@@ -261,14 +266,17 @@ class nansum(Composite):
         return np.nansum(input, axis=dim, keepdims=keepdim, dtype=dtype)
 
     def compose(input, dim=None, keepdim=False, *, dtype=None):
-        return tg.where(input.isnan(), 0.0, input).sum(dim, keepdim, dtype=dtype)
+        known = tg.where(input.isnan(), 0.0, input) if input.dtype.kind == "f" else input
+        return known.sum(dim, keepdim, dtype=dtype)
 
 
 @op("nanmean", domain=reduce_domain, formula="mean over dim of the inputs that are not NaN")
 class nanmean(Composite):
-    """The mean over `dim` of what is not NaN; NaN where nothing is left."""
+    """The mean over `dim` of what is not NaN; NaN where nothing is left. TypeError unless the dtype is floating."""
 
     def prepare(input, dim=None, keepdim=False, *, dtype=None):
+        if input.dtype.kind != "f":
+            raise TypeError(f"nanmean: expected a floating tensor, got {input.dtype}; use .float()")
         return input, canonical_dims("nanmean", dim, input.ndim), bool(keepdim), as_dtype(dtype)
 
     def reference(input: Array, dim=None, keepdim: bool = False, *, dtype=None) -> np.ndarray:

@@ -214,11 +214,7 @@ class hypot(Elementwise):
     At (0, 0), where no derivative exists, both gradients are NaN, as in PyTorch.
     """
 
-    scalar = (
-        "1e999 if abs(input) == 1e999 or abs(other) == 1e999 else (0.0 if input == 0.0 and other == 0.0"
-        " else maximum(abs(input), abs(other)) * sqrt(1.0 + minimum(abs(input), abs(other)) / maximum(abs(input), abs(other))"
-        " * (minimum(abs(input), abs(other)) / maximum(abs(input), abs(other)))))"
-    )
+    scalar = "hypot(input, other)"
     int_to_float = True
 
     def reference(input: Array, other: Array) -> np.ndarray:

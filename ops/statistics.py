@@ -31,10 +31,10 @@ def _prepare_moment(name: str, input, dim, unbiased, keepdim, correction):
     if input.dtype.kind != "f":
         raise TypeError(f"{name}: expected a floating tensor, got {input.dtype}; use .float()")
     if unbiased is not None:
-        if correction is not None:
-            raise TypeError(f"{name}: give correction or unbiased, not both")
+        if correction != 1:
+            raise TypeError(f"{name}: give correction or unbiased, not both; got {correction} and {unbiased}")
         correction = int(bool(unbiased))
-    return input, canonical_dims(name, dim, input.ndim), None, bool(keepdim), 1 if correction is None else correction
+    return input, canonical_dims(name, dim, input.ndim), None, bool(keepdim), correction
 
 
 def _moments(input: np.ndarray, dim, keepdim: bool, correction) -> tuple[np.ndarray, np.ndarray]:
@@ -72,10 +72,10 @@ class var(Op):
     N <= correction. Floating dtypes only.
     """
 
-    def prepare(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    def prepare(input, dim=None, unbiased=None, keepdim=False, *, correction=1):
         return _prepare_moment("var", input, dim, unbiased, keepdim, correction)
 
-    def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=None) -> np.ndarray:
+    def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=1) -> np.ndarray:
         return _moments(input, dim, keepdim, correction)[0]
 
     def grad_input(upstream, input, dim, keepdim, correction):
@@ -89,10 +89,10 @@ class std(Op):
     Where it is 0, so is its gradient.
     """
 
-    def prepare(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    def prepare(input, dim=None, unbiased=None, keepdim=False, *, correction=1):
         return _prepare_moment("std", input, dim, unbiased, keepdim, correction)
 
-    def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=None) -> np.ndarray:
+    def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=1) -> np.ndarray:
         return np.sqrt(_moments(input, dim, keepdim, correction)[0])
 
     def grad_input(upstream, input, out, dim, keepdim, correction):
@@ -109,10 +109,10 @@ class var_mean(Op):
 
     outputs = ("var", "mean")
 
-    def prepare(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    def prepare(input, dim=None, unbiased=None, keepdim=False, *, correction=1):
         return _prepare_moment("var_mean", input, dim, unbiased, keepdim, correction)
 
-    def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=None):
+    def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=1):
         return _moments(input, dim, keepdim, correction)
 
     def grad_input(upstreams, input, dim, keepdim, correction, ctx):
@@ -130,10 +130,10 @@ class std_mean(Op):
 
     outputs = ("std", "mean")
 
-    def prepare(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    def prepare(input, dim=None, unbiased=None, keepdim=False, *, correction=1):
         return _prepare_moment("std_mean", input, dim, unbiased, keepdim, correction)
 
-    def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=None):
+    def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=1):
         variance, mean = _moments(input, dim, keepdim, correction)
         return np.sqrt(variance), mean
 
@@ -262,8 +262,9 @@ class mode(Op):
             _, inverse, counts = np.unique(row, return_inverse=True, return_counts=True)
             return int(np.flatnonzero(inverse == np.argmax(counts))[-1])
 
-        places = np.apply_along_axis(last_place, dim, input)
-        return pick(input, np.expand_dims(places, dim), dim, keepdim)
+        rows = np.moveaxis(input, dim, -1)
+        places = np.array([last_place(row) for row in rows.reshape(-1, input.shape[dim])], np.int64)
+        return pick(input, np.expand_dims(places.reshape(rows.shape[:-1]), dim), dim, keepdim)
 
     def grad_input(upstream, indices, dim, keepdim, ctx):
         return scatter_chosen(upstream, indices, dim, keepdim, ctx.input_shapes[0])
@@ -322,7 +323,7 @@ class quantile(Composite):
             weight = 0.5 * (high - low) if interpolation == "midpoint" else place - low
             value = ordered.select(-1, low)
             if high != low:
-                value = value + (ordered.select(-1, high) - value) * weight
+                value = tg.lerp(value, ordered.select(-1, high), weight)
             value = tg.where(broken, math.nan, value)
             results.append(value.reshape(kept) if keepdim else value)
         return results[0] if isinstance(q, float) else tg.stack(results, 0)

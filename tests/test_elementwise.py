@@ -36,7 +36,7 @@ LIBRARY = {
     **{name: getattr(np, name) for name in "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt abs".split()},
     **{name: getattr(np, name) for name in "floor ceil trunc rint minimum maximum copysign fmod".split()},
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2, "asinh": np.arcsinh, "acosh": np.arccosh,
-    "atanh": np.arctanh, "erf": math.erf, "erfc": math.erfc, "rsqrt": lambda x: 1 / np.sqrt(x),
+    "atanh": np.arctanh, "hypot": np.hypot, "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite, "erf": math.erf, "erfc": math.erfc, "rsqrt": lambda x: 1 / np.sqrt(x),
     "pow": lambda x, y: np.power([x], [y])[0], "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
 }  # fmt: skip
 
@@ -297,7 +297,7 @@ def check_scalar(operator, arrays, attributes):
 
 
 def own_elementwise():
-    modules = ("arithmetic", "division", "pointwise", "trigonometry", "selection", "activation", "smooth")
+    modules = ("arithmetic", "comparison", "division", "pointwise", "trigonometry", "selection", "activation", "smooth")
     return [
         o.name
         for o in tg.ops.operators()

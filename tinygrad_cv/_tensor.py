@@ -342,8 +342,8 @@ class Tensor:
         return format_tensor(self)
 
     def __copy__(self) -> Tensor:
-        out = wrap(self._data)
-        out._requires_grad, out._node, out._slot, out._storage = self._requires_grad, self._node, self._slot, self._storage
+        out = self.detach()
+        out._requires_grad, out._node, out._slot = self.requires_grad, self._node, self._slot
         return out
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:

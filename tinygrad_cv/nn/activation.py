@@ -300,3 +300,20 @@ class GLU(_Activation):
     def forward(self, input: Tensor) -> Tensor:
         """(..., 2n, ...) -> (..., n, ...)."""
         return F.glu(input, self.dim)
+
+
+class Maxout(_Activation):
+    """The largest of each `pool_size` neighbouring entries along `dim`. Goodfellow et al., arXiv:1302.4389."""
+
+    _shown = ("pool_size", "dim")
+
+    def __init__(self, pool_size: int, dim: int = 1) -> None:
+        super().__init__()
+        if pool_size < 1:
+            raise ValueError(f"Maxout: pool_size must be positive, got {pool_size}")
+        self.pool_size = pool_size
+        self.dim = dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, ...) -> (N, C / pool_size, ...) for dim 1."""
+        return F.maxout(input, self.pool_size, self.dim)

@@ -6,8 +6,14 @@ each family of optimizers. lr_scheduler.py: schedules. penalties.py: L1, L2 and 
 
 from __future__ import annotations
 
+from . import lr_scheduler, penalties
 from .adam import Adam, AdamW
+from .adaptive import Adadelta, Adagrad, RMSprop
 from .optimizer import Optimizer
+from .penalties import elastic_net_penalty, l1_penalty, l2_penalty
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = [
+    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "elastic_net_penalty", "l1_penalty", "l2_penalty",
+    "lr_scheduler", "penalties",
+]  # fmt: skip
