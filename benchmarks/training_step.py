@@ -163,7 +163,10 @@ def main() -> None:
         "",
         "| training step, eager | ours (ms) | PyTorch (ms) | ours / PyTorch | spread of blocks |",
         "| --- | --- | --- | --- | --- |",
-        *(f"| {k} | {r['ours_ms']:.3f} | {r['torch_ms']:.3f} | {r['ratio']:.2f} | {r['spread']:.2f}x |" for k, r in rows.items()),
+        *(
+            f"| {k} | {r['ours_ms']:.3f} | {r['torch_ms']:.3f} | {r['ratio']:.2f} | {r['spread']:.2f}x |"
+            for k, r in rows.items()
+        ),
         "",
         "| starting | seconds |",
         "| --- | --- |",

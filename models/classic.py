@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from tinygrad_cv import Tensor, nn
 
 from ._registry import register
@@ -15,7 +17,7 @@ class MLP(nn.Module):
         sizes = [in_features, *hidden]
         self.flatten = nn.Flatten()
         self.hidden = nn.Sequential()
-        for i, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (n_in, n_out) in enumerate(pairwise(sizes)):
             self.hidden.add_module(f"fc{i + 1}", nn.Linear(n_in, n_out))
             self.hidden.add_module(f"relu{i + 1}", nn.ReLU())
         self.output = nn.Linear(sizes[-1], num_classes)
@@ -65,7 +67,14 @@ class LeNet5(nn.Module):
 
 
 @register(
-    "lenet5", input_shape=(1, 28, 28), source="LeCun et al. 1998", epochs=8, batch_size=64, optimizer="adam", lr=2e-3, schedule="cosine"
+    "lenet5",
+    input_shape=(1, 28, 28),
+    source="LeCun et al. 1998",
+    epochs=8,
+    batch_size=64,
+    optimizer="adam",
+    lr=2e-3,
+    schedule="cosine",
 )
 def lenet5(num_classes: int = 10, activation: str = "relu", pool: str = "max") -> LeNet5:
     """LeNet-5; see `LeNet5`."""
@@ -78,7 +87,15 @@ def mlp(in_features: int = 784, hidden: tuple[int, ...] = (128,), num_classes: i
     return MLP(in_features, tuple(hidden), num_classes)
 
 
-@register("linear_softmax", input_shape=(1, 28, 28), source="CS231n, linear classification", epochs=3, batch_size=64, optimizer="sgd", lr=0.1)
+@register(
+    "linear_softmax",
+    input_shape=(1, 28, 28),
+    source="CS231n, linear classification",
+    epochs=3,
+    batch_size=64,
+    optimizer="sgd",
+    lr=0.1,
+)
 def linear_softmax(in_features: int = 784, num_classes: int = 10) -> nn.Sequential:
     """Scores W x + b, trained with softmax cross-entropy."""
     return nn.Sequential(nn.Flatten(), nn.Linear(in_features, num_classes))

@@ -227,7 +227,7 @@ def _pieces(name: str, shape: tuple[int, ...], sizes, dim: int) -> tuple[int, li
     size = shape[axis]
     if isinstance(sizes, (tuple, list)):
         if any(s < 0 for s in sizes) or sum(sizes) != size:
-            raise ValueError(f"{name}: sections {list(sizes)} must not be negative and must add up to {size}, as axis {axis}")
+            raise ValueError(f"{name}: sections {list(sizes)} must be 0 or more and add up to {size}, like axis {axis}")
         return axis, list(sizes)
     if sizes < 0 or (sizes == 0 and size):
         raise ValueError(f"{name}: the size of a piece must be positive, got {sizes}")

@@ -142,8 +142,9 @@ def _axis_taps(position: Tensor, size: int, mode: str, padding_mode: str, align_
         position = position * tg.from_numpy(slope) + tg.from_numpy(folded - position._data * slope)
     values = position._data
     if mode == "nearest":
-        place = np.rint(values)[:, None]
-        return _index_of(place, size), tg.ones(place.shape, dtype=position.dtype)
+        # 1, and a gradient of zeros rather than none.
+        ones = tg.masked_scale(position, tg.from_numpy(np.zeros(1, bool)), 0.0) + 1
+        return _index_of(np.rint(values)[:, None], size), ones.unsqueeze(1)
     first = np.floor(values)
     t = position - tg.from_numpy(first)
     if mode == "bilinear":

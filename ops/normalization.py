@@ -375,7 +375,7 @@ def _batch_norm_domain(draw):
 class batch_norm(Composite):
     """Normalises each channel of (N, C, ...): with the statistics of the batch in training, else with the running ones.
 
-    running_mean, running_var: (C), or None for the batch's statistics always. weight, bias: (C) or None. In training the running
+    running_mean, running_var: (C), in training also None. weight, bias: (C) or None. In training the running
     statistics move in place by `momentum` towards the batch's mean and unbiased variance. eps: added to the variance.
 
     ValueError for shapes that do not fit, or for a single value for each channel in training, whose variance is not defined.
@@ -388,8 +388,8 @@ class batch_norm(Composite):
         _check_channels(
             "batch_norm", input, 2, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
         )
-        if not training and (running_mean is None) != (running_var is None):
-            raise ValueError("batch_norm: give both running_mean and running_var, or neither")
+        if not training and (running_mean is None or running_var is None):
+            raise ValueError("batch_norm: running_mean and running_var must be given unless training=True")
         if training and math.prod(input.shape) == input.shape[1]:
             raise ValueError(
                 f"batch_norm: expected more than one value for each channel when training, got input of shape {input.shape}"
@@ -402,21 +402,19 @@ class batch_norm(Composite):
     ):  # fmt: skip
         shape = tuple(-1 if i == 1 else 1 for i in range(input.ndim))
         over = tuple(i for i in range(input.ndim) if i != 1)
-        use_batch = training or running_mean is None
-        mean = input.mean(over, dtype=np.float64) if use_batch else running_mean
-        variance = input.var(over, dtype=np.float64) if use_batch else running_var
+        mean = input.mean(over, dtype=np.float64) if training else running_mean
+        variance = input.var(over, dtype=np.float64) if training else running_var
         out = (input - mean.reshape(shape)) / np.sqrt(variance.reshape(shape) + eps)
         out = out if weight is None else out * weight.reshape(shape)
         out = out if bias is None else out + bias.reshape(shape)
         return out.astype(input.dtype)
 
     def compose(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-        if training or running_mean is None:
+        if training:
             out, mean, variance = tg.batch_norm_with_statistics(input, weight, bias, eps)
-            if training:
-                count = input.numel() // max(input.shape[1], 1)
-                _update(running_mean, mean._data, momentum)
-                _update(running_var, variance._data * (count / max(count - 1, 1)), momentum)
+            count = input.numel() // max(input.shape[1], 1)
+            _update(running_mean, mean._data, momentum)
+            _update(running_var, variance._data * (count / max(count - 1, 1)), momentum)
             return out
         # Copies: a graph that reads the running statistics themselves would keep the next training step from updating them.
         running_mean, running_var = running_mean.clone(), running_var.clone()

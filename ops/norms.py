@@ -205,8 +205,9 @@ def _linalg_norm_domain(draw):
 
 @op("linalg.norm", domain=_linalg_norm_domain, formula="vector or matrix norm of input", kinks=["see linalg.vector_norm"])
 class linalg_norm(Composite):
-    """A norm of vectors or matrices. One axis in `dim`, or 1-D input: `linalg.vector_norm`; two axes, or 2-D input with `ord` given:
-    `linalg.matrix_norm`. With ord=None the 2-norm of the elements, over `dim` or over all.
+    """A norm of vectors or matrices, with ord=None the 2-norm of the elements over `dim` or over all.
+
+    One axis in `dim`, or 1-D input: as `linalg.vector_norm`. Two axes, or 2-D input with `ord` given: as `linalg.matrix_norm`.
     """
 
     def prepare(input, ord=None, dim=None, keepdim=False, *, dtype=None):

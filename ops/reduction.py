@@ -141,7 +141,7 @@ def _prod_domain(draw):
     x = draw.real(shape, 0.5, 1.5)
     if draw.boolean():  # zeros, single and several: where the derivative is no quotient
         x = x * draw.mask(shape)
-    return call(x, draw.choice([None, *range(-len(shape), len(shape))]), draw.boolean())
+    return call(x, draw.integer(-len(shape), len(shape) - 1), draw.boolean()) if shape and draw.boolean() else call(x)
 
 
 @op("prod", domain=_prod_domain, formula="product of input over dim")
@@ -229,7 +229,12 @@ class count_nonzero(Op):
         return np.add.reduce(input != 0, axis=dim, dtype=np.int64)
 
 
-@op("logsumexp", domain=reduce_domain, formula="log(sum of e^input over dim)")
+def _logsumexp_domain(draw):
+    shape = draw.shape((1, 3))
+    return call(draw.real(shape), draw.choice(dims_of(shape)[1:]), draw.boolean())
+
+
+@op("logsumexp", domain=_logsumexp_domain, formula="log(sum of e^input over dim)")
 class logsumexp(Op):
     """log(sum(exp(input))) over `dim` (an axis or several), computed about the largest element, so that nothing overflows.
 

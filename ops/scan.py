@@ -209,7 +209,8 @@ def _diff_domain(draw):
 class diff(Composite):
     """The n-th forward difference along `dim`.
 
-    First `prepend` and `append`, of the input's shape elsewhere, are set at the ends.
+    First `prepend` and `append`, of the input's shape elsewhere, are set at the ends; with n = 0
+    the input is copied as it is.
     """
 
     def prepare(input, n=1, dim=-1, prepend=None, append=None):
@@ -221,17 +222,15 @@ class diff(Composite):
 
     def reference(input: Array, n: int = 1, dim: int = -1, prepend: Array | None = None, append: Array | None = None):
         ends = {k: v for k, v in (("prepend", prepend), ("append", append)) if v is not None}
-        return np.diff(input, n, dim, **ends) if n else np.concatenate([*_ends(prepend), input, *_ends(append)], dim)
+        return np.diff(input, n, dim, **ends)
 
     def compose(input, n=1, dim=-1, prepend=None, append=None):
+        if n == 0:
+            return input.clone()
         if prepend is not None or append is not None:
-            input = tg.cat([*_ends(prepend), input, *_ends(append)], dim)
+            input = tg.cat([t for t in (prepend, input, append) if t is not None], dim)
         for _ in range(n):
             rest = max(input.shape[dim] - 1, 0)
             later, earlier = input.narrow(dim, min(1, input.shape[dim]), rest), input.narrow(dim, 0, rest)
             input = later ^ earlier if input.dtype.kind == "b" else later - earlier
         return input
-
-
-def _ends(edge) -> list:
-    return [] if edge is None else [edge]

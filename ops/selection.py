@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Booleans, Elementwise, Real, Tensor, call, elementwise, op
+from ..extend import Array, Booleans, Composite, Elementwise, Real, Tensor, call, elementwise, op
 from .arithmetic import NONZERO, is_bool, is_floating
 
 
@@ -177,6 +177,34 @@ class clamp(Elementwise):
     def grad_max(upstream, input, min, max):
         in_force = input > max
         return tg.where(in_force if min is None else in_force | (max < min), upstream, 0.0)
+
+
+def _one_bound_domain(draw):
+    shape = draw.shape((0, 3))
+    bound = draw.choice([0.0, draw.real(draw.broadcastable(shape), -0.3, 0.3)])
+    return call(np.asarray(draw.real(shape, 0.5, 2) * draw.choice([1.0, -1.0])), bound)
+
+
+@op("clamp_min", domain=_one_bound_domain, formula="max(input, min)", kinks=("input == min",), inplace=True)
+class clamp_min(Composite):
+    """`clamp` with a lower bound only, a number or a Tensor."""
+
+    def compose(input, min):
+        return tg.clamp(input, min=min)
+
+    def reference(input: Array, min: Array | float) -> np.ndarray:
+        return np.maximum(input, min)
+
+
+@op("clamp_max", domain=_one_bound_domain, formula="min(input, max)", kinks=("input == max",), inplace=True)
+class clamp_max(Composite):
+    """`clamp` with an upper bound only, a number or a Tensor."""
+
+    def compose(input, max):
+        return tg.clamp(input, max=max)
+
+    def reference(input: Array, max: Array | float) -> np.ndarray:
+        return np.minimum(input, max)
 
 
 def _lerp_domain(draw):

@@ -31,8 +31,11 @@ def canonical_axes(name: str, dims, ndim: int, argument: str = "dim") -> tuple[i
 def unpacked(values) -> tuple[int, ...]:
     """The integers of `f(*values)`, whether they were given one by one or as one tuple or list."""
     if len(values) == 1 and type(values[0]) is not int and hasattr(values[0], "__len__"):
-        values = values[0]
-    return tuple([v if type(v) is int else as_int(v) for v in values])
+        values = tuple(values[0])
+    for v in values:
+        if type(v) is not int:
+            return tuple([as_int(v) for v in values])
+    return values
 
 
 def full_shape(name: str, old: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -105,7 +108,10 @@ class reshape(Op):
     view = True
 
     def prepare(input, *shape):
-        return input, full_shape("reshape", input.shape, unpacked(shape))
+        shape = unpacked(shape)
+        if math.prod(shape) != input._data.size or min(shape, default=0) < 0:
+            shape = full_shape("reshape", input.shape, shape)
+        return input, shape
 
     def reference(input: Array, *shape: int) -> np.ndarray:
         return input.reshape(shape[0])
@@ -127,8 +133,9 @@ class view(Op):
     def prepare(input, *shape):
         if len(shape) == 1 and isinstance(shape[0], (np.dtype, type, str)):
             raise TypeError(f"view: expected sizes, got the dtype {shape[0]}; use .to(dtype) to convert the elements")
-        shape = full_shape("view", input.shape, unpacked(shape))
-        array = input._data
+        shape, array = unpacked(shape), input._data
+        if math.prod(shape) != array.size or min(shape, default=0) < 0:
+            shape = full_shape("view", array.shape, shape)
         if not array.flags.c_contiguous and array.size and not np.may_share_memory(array.reshape(shape), array):
             raise RuntimeError(
                 f"view: shape {input.shape} with strides {input.stride()} cannot be seen as shape {shape} without a copy; use "
@@ -228,8 +235,9 @@ def _expanded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     It stays writable, unlike np.broadcast_to's, since parts of it that do not overlap may be written.
     """
     extra = len(shape) - array.ndim
-    old = zip(array.shape, array.strides, shape[extra:], strict=True)
-    strides = (0,) * extra + tuple([0 if have != want else stride for have, stride, want in old])
+    strides = [0] * extra
+    for have, stride, want in zip(array.shape, array.strides, shape[extra:], strict=True):
+        strides.append(stride if have == want else 0)
     if array.flags.c_contiguous:
         return np.ndarray(shape, array.dtype, array, 0, strides)  # the cheap constructor; it takes contiguous buffers only
     return np.lib.stride_tricks.as_strided(array, shape, strides)
@@ -237,13 +245,17 @@ def _expanded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _broadcast_shape(name: str, old: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, ...]:
     extra = len(sizes) - len(old)
-    if extra >= 0 and min(sizes[:extra], default=0) >= 0:
-        new = tuple([o if n == -1 else n for n, o in zip(sizes[extra:], old, strict=True)])
-        if all([n == o or (o == 1 and n >= 0) for n, o in zip(new, old, strict=True)]):
-            return sizes[:extra] + new
-    raise ValueError(
-        f"{name}: shape {old} cannot become {sizes}: only axes of size 1 and new leading axes can be stretched; -1 keeps a size"
-    )
+    new = list(sizes[: max(extra, 0)])
+    fits = extra >= 0 and min(new, default=0) >= 0
+    for have, want in zip(old, sizes[max(extra, 0) :], strict=False):
+        new.append(have if want == -1 else want)
+        if have != want and want != -1 and (have != 1 or want < 0):
+            fits = False
+    if not fits:
+        raise ValueError(
+            f"{name}: shape {old} cannot become {sizes}: only axes of size 1 and new leading axes stretch, and -1 keeps a size"
+        )
+    return tuple(new)
 
 
 @op(
@@ -308,39 +320,50 @@ class expand_as(Composite):
 
 
 def _atleast_domain(draw):
-    return call(draw.real(draw.shape((0, 4), high=3)))
+    return call(*[draw.real(draw.shape((0, 4), high=3)) for _ in range(draw.integer(1, 2))])
 
 
-@op("atleast_1d", domain=_atleast_domain, formula="input with at least one axis")
+def _each(function, tensors):
+    """`function` of every tensor: one result for one tensor, else a tuple, also for tensors in one list or tuple."""
+    if len(tensors) == 1 and not isinstance(tensors[0], (tuple, list)):
+        return function(tensors[0])
+    return tuple([function(x) for x in (tensors[0] if len(tensors) == 1 else tensors)])
+
+
+@op("atleast_1d", domain=_atleast_domain, formula="input with at least one axis", method=False)
 class atleast_1d(Composite):
-    """`input`, or a view of shape (1,) of a 0-d tensor."""
+    """Each tensor as it is, or a view of shape (1,) of a 0-d one. Several tensors give a tuple."""
 
-    def reference(input: Array) -> np.ndarray:
-        return np.atleast_1d(input)
+    def reference(*tensors: list[Array]):
+        return _each(np.atleast_1d, tensors)
 
-    def compose(input):
-        return input if input.ndim else input.reshape(1)
+    def compose(*tensors):
+        return _each(lambda x: x if x.ndim else x.reshape(1), tensors)
 
 
-@op("atleast_2d", domain=_atleast_domain, formula="input with at least two axes, added in front")
+@op("atleast_2d", domain=_atleast_domain, formula="input with at least two axes, added in front", method=False)
 class atleast_2d(Composite):
-    """`input`, or a view with leading axes of size 1 that bring it to two."""
+    """Each tensor as it is, or a view with leading axes of size 1 that bring it to two. Several tensors give a tuple."""
 
-    def reference(input: Array) -> np.ndarray:
-        return np.atleast_2d(input)
+    def reference(*tensors: list[Array]):
+        return _each(np.atleast_2d, tensors)
 
-    def compose(input):
-        return input if input.ndim >= 2 else input.reshape(1, -1)
+    def compose(*tensors):
+        return _each(lambda x: x if x.ndim >= 2 else x.reshape(1, -1), tensors)
 
 
-@op("atleast_3d", domain=_atleast_domain, formula="input with at least three axes")
+def _three(x):
+    if x.ndim >= 3:
+        return x
+    return x.unsqueeze(-1) if x.ndim == 2 else x.reshape(1, -1, 1)
+
+
+@op("atleast_3d", domain=_atleast_domain, formula="input with at least three axes", method=False)
 class atleast_3d(Composite):
-    """`input`, or a view of three axes: () gives (1, 1, 1), (n,) gives (1, n, 1), (n, m) gives (n, m, 1)."""
+    """Each tensor as it is, or a view of three axes: () gives (1, 1, 1), (n,) gives (1, n, 1), (n, m) gives (n, m, 1)."""
 
-    def reference(input: Array) -> np.ndarray:
-        return np.atleast_3d(input)
+    def reference(*tensors: list[Array]):
+        return _each(np.atleast_3d, tensors)
 
-    def compose(input):
-        if input.ndim >= 3:
-            return input
-        return input.unsqueeze(-1) if input.ndim == 2 else input.reshape(1, -1, 1)
+    def compose(*tensors):
+        return _each(_three, tensors)

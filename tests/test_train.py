@@ -194,14 +194,28 @@ def test_metrics():
 
 
 def _command(*arguments):
-    return [sys.executable, "-m", "tinygrad_cv", "train", "linear_softmax", "--limit", "3000", "--epochs", "5", "--json", *arguments]
+    return [
+        sys.executable,
+        "-m",
+        "tinygrad_cv",
+        "train",
+        "linear_softmax",
+        "--limit",
+        "3000",
+        "--epochs",
+        "5",
+        "--json",
+        *arguments,
+    ]
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.35])
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, delay):
     whole = subprocess.run(_command("--out", str(tmp_path / "whole")), capture_output=True, text=True, check=True)
     assert json.loads(whole.stdout.splitlines()[-1])["epochs"] == 5
-    running = subprocess.Popen(_command("--out", str(tmp_path / "killed")), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        _command("--out", str(tmp_path / "killed")), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
     while running.poll() is None and not checkpoint.exists():
         time.sleep(0.005)

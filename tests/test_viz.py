@@ -6,10 +6,10 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tinygrad_cv.viz import render as render_module
 
 import tinygrad_cv as tg
 from tinygrad_cv import models, nn, viz
-from tinygrad_cv.viz import render as render_module
 
 
 def _svg_texts(svg):
@@ -79,7 +79,9 @@ def test_modules_are_clusters_and_fold_at_depth():
 
 
 @needs_renderer
-@given(name=st.text(min_size=1, max_size=12), other=st.sampled_from(["a::b", "<lambda> <map>", 'C:\\x"', "&lt;", "\n", "my::relu"]))
+@given(
+    name=st.text(min_size=1, max_size=12), other=st.sampled_from(["a::b", "<lambda> <map>", 'C:\\x"', "&lt;", "\n", "my::relu"])
+)
 def test_any_name_keeps_nodes_and_edges(name, other):
     x = tg.tensor(1.0, requires_grad=True)
     y = tg.tensor(2.0, requires_grad=True)
@@ -151,7 +153,9 @@ def test_only_the_public_graph_api_is_used():
 
 def test_curves_are_written(tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    history = [{"epoch": e, "train_loss": 1 / e, "val_loss": 1.2 / e, "train_accuracy": 0.5, "val_accuracy": 0.4} for e in (1, 2, 3)]
+    history = [
+        {"epoch": e, "train_loss": 1 / e, "val_loss": 1.2 / e, "train_accuracy": 0.5, "val_accuracy": 0.4} for e in (1, 2, 3)
+    ]
     viz.plot_history(history, tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     viz.plot_history(history, tmp_path / "c.svg")

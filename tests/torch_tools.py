@@ -83,7 +83,10 @@ def documented(function: Callable[..., Any], name: str) -> list[list[tuple[str, 
     found = []
     short = name.rpartition(".")[2]
     for line in (function.__doc__ or "").splitlines():
-        match = re.match(rf"\s*(?:\.\. (?:function|method):: )?(?:torch\.)?(?:Tensor\.|linalg\.|special\.)?{short}(\(.*?\))\s*(?:->.*)?$", line)
+        match = re.match(
+            rf"\s*(?:\.\. (?:function|method):: )?(?:torch\.)?(?:Tensor\.|linalg\.|special\.)?{short}(\(.*?\))\s*(?:->.*)?$",
+            line,
+        )
         if match:
             parsed = _parse(match.group(1))
             if parsed:
@@ -155,9 +158,14 @@ class Pair:
         if not both or not wanted:
             return
         upstreams = [np.asarray(rng.uniform(0.5, 1.5, a.shape) * rng.choice([-1, 1], a.shape), a.dtype) for a, _ in both]
-        mine = autograd.grad([a for a, _ in both], [ours_in[i] for i in wanted], [wrap(u) for u in upstreams], allow_unused=True)
+        mine = autograd.grad(
+            [a for a, _ in both], [ours_in[i] for i in wanted], [wrap(u) for u in upstreams], allow_unused=True
+        )
         their = torch.autograd.grad(
-            [b for _, b in both], [theirs_in[i] for i in wanted], [torch.from_numpy(u.copy()) for u in upstreams], allow_unused=True
+            [b for _, b in both],
+            [theirs_in[i] for i in wanted],
+            [torch.from_numpy(u.copy()) for u in upstreams],
+            allow_unused=True,
         )
         for i, a, b in zip(wanted, mine, their, strict=True):
             zero = np.zeros_like(arrays[i])

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import autograd, dtypes
+from ._tensor import Tensor
 from ._version import __version__
 from .autograd import (
     enable_grad,
@@ -23,8 +24,8 @@ from .autograd import (
 )
 from .creation import *  # noqa: F403
 from .creation import __all__ as _creators
-from .device import Device
-from .device import as_device as device
+from .devices import Device
+from .devices import as_device as device
 from .dtypes import (
     bool_,
     float16,
@@ -49,14 +50,15 @@ from .random import (
     use_deterministic_algorithms,
 )
 from .registry import find as _find
-from ._tensor import Tensor
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 bool = bool_
 
-from . import tensor_methods  # noqa: E402, F401  (attaches methods to Tensor)
-from . import ops  # noqa: E402  (registers the built-in operators)
+from . import (
+    ops,
+    tensor_methods,
+)
 
 _LAZY_MODULES = (
     "cli", "data", "domain", "extend", "graph", "kernels", "linalg", "models", "nn", "optim", "random", "testing", "train", "viz",
@@ -67,7 +69,7 @@ _LAZY_NAMES = {
 
 if TYPE_CHECKING:
     from . import data, extend, graph, kernels, linalg, models, nn, optim, testing, train, viz
-    from ._ops_stub import *  # noqa: F403
+    from ._operator_stubs import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:

@@ -15,11 +15,14 @@ import numpy as np
 from . import dtypes
 from ._state import state
 from .autograd.node import Constant, Node, Storage
-from .device import CPU, Device, as_device
+from .devices import CPU, Device, as_device
 from .registry import find, on_registration
 
 if TYPE_CHECKING:
+    from ._operator_stubs import OperatorMethods
     from .registry import Operator
+else:
+    OperatorMethods = object
 
 _PYTHON_OPERATORS = {
     "__add__": "add", "__sub__": "sub", "__mul__": "mul", "__truediv__": "div", "__floordiv__": "floor_divide",
@@ -30,7 +33,7 @@ _PYTHON_OPERATORS = {
 _UNARY_OPERATORS = {"__neg__": "neg", "__pos__": "positive", "__abs__": "abs", "__invert__": "bitwise_not"}
 
 
-class Tensor:
+class Tensor(OperatorMethods):
     """A dense array with an optional history. Make one with `tg.tensor`, not with this class.
 
     dtype: one of `tg.dtypes.SUPPORTED`; float32 unless asked otherwise. requires_grad: operators applied to it are recorded.
@@ -152,7 +155,9 @@ class Tensor:
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Starts or stops recording on a leaf. TypeError for a dtype without gradients, RuntimeError for a non-leaf."""
         if requires_grad and self._data.dtype.kind != "f":
-            raise TypeError(f"requires_grad: only floating tensors have gradients, this one is {self.dtype}; use .float() first")
+            raise TypeError(
+                f"requires_grad: only floating tensors have gradients, this one is {self.dtype}; use .float() first"
+            )
         if not self.is_leaf:
             if requires_grad == self._requires_grad:
                 return self
@@ -452,8 +457,6 @@ def _operator(name: str) -> Any:
     found = find(name)
     assert found is not None, name
     return found.function
-
-
 
 
 def _comparison(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
-from .device import as_device
-from .random import Generator, numpy_generator
 from ._tensor import Tensor, wrap
+from .devices import as_device
+from .random import Generator, numpy_generator
 
 
 def _finish(array: np.ndarray, device: Any, requires_grad: bool) -> Tensor:
@@ -136,7 +136,9 @@ def arange(
     return _finish(np.asarray(values).astype(dtypes.as_dtype(dtype)), device, requires_grad)
 
 
-def linspace(start: float, end: float, steps: int, *, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
+) -> Tensor:
     """`steps` evenly spaced values from `start` to `end`, both included."""
     if steps < 0:
         raise ValueError(f"linspace: steps must not be negative, got {steps}")
@@ -148,12 +150,16 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = "cpu",
     return _finish(np.eye(n, m, dtype=_float(dtype)), device, requires_grad)
 
 
-def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def rand(
+    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
+) -> Tensor:
     """Uniform on [0, 1)."""
     return _finish(_draw("random", _shape(size, "rand"), _float(dtype), generator), device, requires_grad)
 
 
-def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def randn(
+    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
+) -> Tensor:
     """Normal with mean 0 and variance 1."""
     return _finish(_draw("standard_normal", _shape(size, "randn"), _float(dtype), generator), device, requires_grad)
 
@@ -203,7 +209,9 @@ def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
 
 
 def _like(name: str, make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def like(input: Tensor, *args: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False, **kwargs: Any) -> Tensor:
+    def like(
+        input: Tensor, *args: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False, **kwargs: Any
+    ) -> Tensor:
         out = make(input.shape, *args, dtype=input.dtype if dtype is None else dtype, device=device, **kwargs)
         return out.requires_grad_() if requires_grad else out
 
@@ -220,7 +228,9 @@ rand_like = _like("rand_like", rand)
 randn_like = _like("randn_like", randn)
 
 
-def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+def randint_like(
+    input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, generator: Generator | None = None
+) -> Tensor:
     """As `randint`, with the shape and (unless given) the dtype of `input`."""
     bounds = (0, low) if high is None else (low, high)
     return randint(*bounds, input.shape, dtype=input.dtype if dtype is None else dtype, generator=generator)

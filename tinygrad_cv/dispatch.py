@@ -12,17 +12,15 @@ import numpy as np
 
 from . import dtypes
 from ._state import state
-from .autograd.node import Constant, Node, Storage
 from ._tensor import Tensor, wrap
+from .autograd.node import Constant, Node, Storage
 
 if TYPE_CHECKING:
     from .registry import Operator
 
 _NUMBERS = (int, float, np.number, np.bool_)
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_ROOMS = tuple(
-    {_HERE + os.sep, *(os.path.join(os.path.dirname(_HERE), room) + os.sep for room in ("ops", "models", "viz"))}
-)
+_ROOMS = tuple({_HERE + os.sep, *(os.path.join(os.path.dirname(_HERE), room) + os.sep for room in ("ops", "models", "viz"))})
 _own_code: dict[CodeType, bool] = {}
 
 

@@ -57,7 +57,9 @@ def save(tensors: Mapping[str, Tensor | np.ndarray], path: str | os.PathLike[str
     from safetensors.numpy import save as encode
 
     if not isinstance(tensors, Mapping):
-        raise TypeError(f"save: expected a mapping of names to tensors, as module.state_dict() gives, got {type(tensors).__name__}")
+        raise TypeError(
+            f"save: expected a mapping of names to tensors, as module.state_dict() gives, got {type(tensors).__name__}"
+        )
     arrays = {}
     for name, value in tensors.items():
         if not isinstance(value, (Tensor, np.ndarray)):
@@ -87,8 +89,12 @@ def load_with_metadata(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor],
             (header_size,) = struct.unpack("<Q", prefix)
             if header_size > min(size - 8, 100_000_000):
                 if prefix[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x93N"):
-                    raise CheckpointError(f"{path}: a pickle, zip or NumPy file, not safetensors; such files can run code and are refused")
-                raise CheckpointError(f"{path}: not a safetensors file, or damaged: it claims a header of {header_size} bytes in {size}")
+                    raise CheckpointError(
+                        f"{path}: a pickle, zip or NumPy file, not safetensors; such files can run code and are refused"
+                    )
+                raise CheckpointError(
+                    f"{path}: not a safetensors file, or damaged: it claims a header of {header_size} bytes in {size}"
+                )
             payload = prefix + file.read()
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None

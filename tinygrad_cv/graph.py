@@ -130,7 +130,9 @@ class Capture:
             node.values = tuple(o._data.copy() for o in outputs)
         self.nodes.append(node)
 
-    def graph(self, outputs: Any, *, names: Mapping[str, Tensor] | None = None, module: Any = None, grads: bool = False) -> Graph:
+    def graph(
+        self, outputs: Any, *, names: Mapping[str, Tensor] | None = None, module: Any = None, grads: bool = False
+    ) -> Graph:
         """The part of the recording that `outputs` (a Tensor or several) were computed by."""
         return trace(outputs, names=names, module=module, values=self.keep_values, grads=grads)
 
@@ -305,7 +307,9 @@ class _Names:
 
 def _leaf(node_id: str, parent: Any, given: _Names, argument: str, scope: str, values: bool) -> GraphNode:
     if isinstance(parent, (int, float)):
-        return GraphNode(node_id, "number", "", repr(parent), scope, ((),), (type(parent).__name__,), False, value=np.asarray(parent))
+        return GraphNode(
+            node_id, "number", "", repr(parent), scope, ((),), (type(parent).__name__,), False, value=np.asarray(parent)
+        )
     tensor = parent
     if isinstance(parent, Constant):
         tensor = parent.tensor() if parent.tensor is not None else None

@@ -16,10 +16,11 @@ from ._tensor import Tensor, wrap
 from .registry import get as get_operator
 
 
-def canonical(index: Any, shape: tuple[int, ...], name: str = "getitem") -> tuple[tuple[Any, ...], bool]:
+def canonical(index: Any, shape: tuple[int, ...], name: str = "getitem", check: bool = True) -> tuple[tuple[Any, ...], bool]:
     """The index as a tuple of ints, slices, None, Ellipsis and arrays, and whether it is basic (gives a view).
 
-    IndexError, before any work, for too many indices, a value out of range, a mask of the wrong shape or a wrong type.
+    IndexError, before any work, for a wrong type and, if `check`, for too many indices, a value out of range or a mask of the
+    wrong shape.
     """
     items = index if isinstance(index, tuple) else (index,)
     result: list[Any] = []
@@ -61,7 +62,8 @@ def canonical(index: Any, shape: tuple[int, ...], name: str = "getitem") -> tupl
         raise IndexError(f"{name}: an index may hold only one ellipsis (...)")
     if consumed > len(shape):
         raise IndexError(f"{name}: {consumed} indices for a tensor of {len(shape)} axes, shape {shape}")
-    _check_bounds(result, shape, consumed, name)
+    if check:
+        _check_bounds(result, shape, consumed, name)
     return tuple(result), basic
 
 
@@ -130,21 +132,19 @@ def _plain(item: Any) -> bool:
 def get(tensor: Tensor, index: Any) -> Tensor:
     """`tensor[index]`: a view for ints, slices, None and ...; a copy when arrays or masks are involved."""
     items = index if type(index) is tuple else (index,)
+    basic = True
     for item in items:
         if not _plain(item):
+            items, basic = canonical(index, tensor.shape, check=False)
             break
-    else:
-        try:
-            view: Tensor = dispatch.apply(get_operator("getitem"), (tensor,), (items,))
-            return view
-        except (IndexError, ValueError):
-            canonical(index, tensor.shape)  # says the same in our words
-            raise
-    items, basic = canonical(index, tensor.shape)
     if not basic and ((tensor.requires_grad and state.grad_enabled) or state.capture is not None):
         # The backward pass needs the positions as they are now, whatever the caller writes to the index later.
         items = tuple([i.copy() if isinstance(i, np.ndarray) else i for i in items])
-    found: Tensor = dispatch.apply(get_operator("getitem" if basic else "index"), (tensor,), (items,))
+    try:
+        found: Tensor = dispatch.apply(get_operator("getitem" if basic else "index"), (tensor,), (items,))
+    except (IndexError, ValueError):
+        canonical(index, tensor.shape)  # NumPy looked before it read; this says the same in our words
+        raise
     return found
 
 

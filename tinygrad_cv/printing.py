@@ -20,7 +20,9 @@ def format_tensor(tensor: Tensor) -> str:
     if array.size == 0:
         body = "[]" if array.ndim == 1 else f"[], size={array.shape}"
     else:
-        body = np.array2string(array, separator=", ", prefix=prefix, precision=4, threshold=1000, edgeitems=3, max_line_width=100)
+        body = np.array2string(
+            array, separator=", ", prefix=prefix, precision=4, threshold=1000, edgeitems=3, max_line_width=100
+        )
     notes = []
     if array.dtype not in (dtypes.get_default_dtype(), dtypes.int64, dtypes.bool_):
         notes.append(f"dtype={array.dtype}")

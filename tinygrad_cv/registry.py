@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from ._tensor import Tensor
+    pass
 
 ENTRY_POINT_GROUP = "tinygrad_cv.ops"
 API_VERSION = 1
@@ -141,7 +141,9 @@ class Operator:
         self.variadic: str | None = None
         attrs = []
         for p in self.signature.parameters.values():
-            annotation = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", repr(p.annotation))
+            annotation = (
+                p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", repr(p.annotation))
+            )
             annotation = annotation.replace("tinygrad_cv.registry.", "").replace("extend.", "")
             if annotation in ("Array", "Array | None", "Array | float", "Array | None | float", "Array | float | None"):
                 self.tensor_params += (p.name,)

@@ -32,7 +32,9 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path, title: 
             if points:
                 scale = 100 if name == "accuracy" else 1
                 label = {"train": "training", "val": "validation"}[part]
-                axes.plot([e for e, _ in points], [scale * v for _, v in points], marker=marker, ms=4, color=colour, label=label)
+                axes.plot(
+                    [e for e, _ in points], [scale * v for _, v in points], marker=marker, ms=4, color=colour, label=label
+                )
         axes.set_xlabel("epoch")
         axes.set_ylabel("accuracy (%)" if name == "accuracy" else name)
         axes.xaxis.get_major_locator().set_params(integer=True)

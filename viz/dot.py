@@ -43,7 +43,9 @@ class Drawing:
 
 def escape(text: str) -> str:
     """`text` as a quoted DOT string: quotes, backslashes and entities escaped, characters that XML forbids replaced."""
-    allowed = "".join(c if c >= " " and not 0xD800 <= ord(c) <= 0xDFFF and ord(c) not in (0xFFFE, 0xFFFF) else "\ufffd" for c in text)
+    allowed = "".join(
+        c if c >= " " and not 0xD800 <= ord(c) <= 0xDFFF and ord(c) not in (0xFFFE, 0xFFFF) else "\ufffd" for c in text
+    )
     return allowed.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')
 
 
@@ -86,7 +88,9 @@ def _clusters(boxes: list[Box]) -> list[str]:
     for i, box in enumerate(boxes):
         for level in range(len(box.path) + 1):
             order.setdefault(box.path[:level], i)
-    keyed = sorted(enumerate(boxes), key=lambda item: (*(order[item[1].path[: level + 1]] for level in range(len(item[1].path))), item[0]))
+    keyed = sorted(
+        enumerate(boxes), key=lambda item: (*(order[item[1].path[: level + 1]] for level in range(len(item[1].path))), item[0])
+    )
     lines: list[str] = []
     current: tuple[str, ...] = ()
     count = 0

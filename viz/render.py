@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-_INSTALL = "install Graphviz (Debian, Ubuntu: apt install graphviz; macOS: brew install graphviz; Windows: winget install Graphviz.Graphviz)"
+_INSTALL = (
+    "install Graphviz (Debian, Ubuntu: apt install graphviz; macOS: brew install graphviz; "
+    "Windows: winget install Graphviz.Graphviz)"
+)
 
 
 class RenderError(ImportError):

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel, prange
+from tinygrad_cv.kernels.jit import helper, kernel, prange
 
 from ..average_pooling import adaptive_averaging_windows, averaging_windows
 from ..pooling import adaptive_windows, sliding_windows
@@ -21,50 +21,70 @@ _SERIAL_BELOW = 30_000  # elements read: fewer are done on the calling thread
 
 @helper
 def larger(value, best):
-    """Whether `value` replaces `best`: it is larger, or NaN."""
-    return value > best or value != value
+    """Whether `value` replaces `best`: it is larger, or NaN. Without a branch, so that loops over it vectorise."""
+    return (value > best) | (value != value)
+
+
+@helper
+def max_rows_2x2(top, bottom, out, which, n):
+    """Maxima of two rows over 2 x 2 windows; `which` gets 0 ... 3 in the order of reading."""
+    for j in range(n):
+        first, second, third, fourth = top[2 * j], top[2 * j + 1], bottom[2 * j], bottom[2 * j + 1]
+        right = larger(second, first)
+        upper = second if right else first
+        right_below = larger(fourth, third)
+        lower = fourth if right_below else third
+        below = larger(lower, upper)
+        out[j] = lower if below else upper
+        which[j] = 2 + right_below if below else 0 + right
 
 
 @kernel
 def max_2x2(x, values, indices):
     """Maxima of x, (planes, H, W), over 2 x 2 windows at stride 2; `indices` are positions in H * W."""
-    width = x.shape[2]
+    width, n = x.shape[2], values.shape[2]
     for p in prange(x.shape[0]):
+        which = np.empty(n, np.int32)
         for i in range(values.shape[1]):
-            top, bottom = x[p, 2 * i], x[p, 2 * i + 1]
-            out, where = values[p, i], indices[p, i]
-            for j in range(values.shape[2]):
-                best, at = top[2 * j], 0
-                if larger(top[2 * j + 1], best):
-                    best, at = top[2 * j + 1], 1
-                if larger(bottom[2 * j], best):
-                    best, at = bottom[2 * j], width
-                if larger(bottom[2 * j + 1], best):
-                    best, at = bottom[2 * j + 1], width + 1
-                out[j] = best
-                where[j] = 2 * i * width + 2 * j + at
+            max_rows_2x2(x[p, 2 * i], x[p, 2 * i + 1], values[p, i], which, n)
+            where = indices[p, i]
+            for j in range(n):
+                where[j] = 2 * (i * width + j) + (which[j] & 1) + (which[j] >> 1) * width
+
+
+@helper
+def max_into(best, at, row, base, n):
+    """best = max(best, row), element by element, with the flat positions `at` of what was taken."""
+    for w in range(n):
+        found = larger(row[w], best[w])
+        best[w] = row[w] if found else best[w]
+        at[w] = base + w if found else at[w]
 
 
 @kernel
 def max_windows(x, wd, wh, ww, values, indices):
-    """Maxima of x, (planes, D, H, W), over windows wd x wh x ww, rows of (start, stop, step)."""
+    """Maxima of x, (planes, D, H, W), over windows wd x wh x ww, rows of (start, stop, step): down the columns, then along."""
     height, width = x.shape[2], x.shape[3]
     for p in prange(x.shape[0]):
+        column, at = np.empty(width, x.dtype), np.empty(width, np.int64)
         for i in range(wd.shape[0]):
             for j in range(wh.shape[0]):
+                column[:] = x[p, wd[i, 0], wh[j, 0]]
+                base = (wd[i, 0] * height + wh[j, 0]) * width
+                for w in range(width):
+                    at[w] = base + w
+                for d in range(wd[i, 0], wd[i, 1], wd[i, 2]):
+                    for h in range(wh[j, 0], wh[j, 1], wh[j, 2]):
+                        max_into(column, at, x[p, d, h], (d * height + h) * width, width)
                 for k in range(ww.shape[0]):
-                    at = (wd[i, 0] * height + wh[j, 0]) * width + ww[k, 0]
-                    best = x[p, wd[i, 0], wh[j, 0], ww[k, 0]]
-                    for d in range(wd[i, 0], wd[i, 1], wd[i, 2]):
-                        for h in range(wh[j, 0], wh[j, 1], wh[j, 2]):
-                            row = x[p, d, h]
-                            base = (d * height + h) * width
-                            for w in range(ww[k, 0], ww[k, 1], ww[k, 2]):
-                                if larger(row[w], best):
-                                    best = row[w]
-                                    at = base + w
+                    best, place = column[ww[k, 0]], at[ww[k, 0]]
+                    for w in range(ww[k, 0] + ww[k, 2], ww[k, 1], ww[k, 2]):
+                        value = column[w]
+                        missing, had = value != value, best != best  # of equals the first, of NaNs the last, in reading order
+                        if value > best or (value == best and at[w] < place) or (missing and (not had or at[w] > place)):
+                            best, place = value, at[w]
                     values[p, i, j, k] = best
-                    indices[p, i, j, k] = at
+                    indices[p, i, j, k] = place
 
 
 @kernel
@@ -85,38 +105,51 @@ def gather_planes(x, indices, out):
             out[p, o] = x[p, indices[p, o]]
 
 
-@kernel(fastmath=REDUCTION)
+@helper
+def add_into(total, row, n):
+    """total += row."""
+    for w in range(n):
+        total[w] += row[w]
+
+
+@kernel
 def mean_windows(x, wd, wh, ww, ld, lh, lw, out):
     """Sums of x, (planes, D, H, W), over windows of consecutive elements, divided by the product of the lengths ld, lh, lw."""
+    width = x.shape[3]
     for p in prange(x.shape[0]):
+        column = np.empty(width, x.dtype)
         for i in range(wd.shape[0]):
             for j in range(wh.shape[0]):
+                column[:] = 0
+                for d in range(wd[i, 0], wd[i, 1]):
+                    for h in range(wh[j, 0], wh[j, 1]):
+                        add_into(column, x[p, d, h], width)
                 scale = ld[i] * lh[j]
                 for k in range(ww.shape[0]):
                     total = x.dtype.type(0)
-                    for d in range(wd[i, 0], wd[i, 1]):
-                        for h in range(wh[j, 0], wh[j, 1]):
-                            row = x[p, d, h, ww[k, 0] : ww[k, 1]]
-                            for w in range(row.size):
-                                total += row[w]
+                    for w in range(ww[k, 0], ww[k, 1]):
+                        total += column[w]
                     out[p, i, j, k] = total / (scale * lw[k])
 
 
 @kernel
 def share_windows(g, wd, wh, ww, ld, lh, lw, out):
     """The adjoint of mean_windows: out = 0, then every window's share is added to each of its elements."""
+    width = out.shape[3]
     for p in prange(g.shape[0]):
+        column = np.empty(width, out.dtype)
         out[p] = 0
         for i in range(wd.shape[0]):
             for j in range(wh.shape[0]):
+                column[:] = 0
                 scale = ld[i] * lh[j]
                 for k in range(ww.shape[0]):
                     share = g[p, i, j, k] / (scale * lw[k])
-                    for d in range(wd[i, 0], wd[i, 1]):
-                        for h in range(wh[j, 0], wh[j, 1]):
-                            row = out[p, d, h, ww[k, 0] : ww[k, 1]]
-                            for w in range(row.size):
-                                row[w] += share
+                    for w in range(ww[k, 0], ww[k, 1]):
+                        column[w] += share
+                for d in range(wd[i, 0], wd[i, 1]):
+                    for h in range(wh[j, 0], wh[j, 1]):
+                        add_into(out[p, d, h], column, width)
 
 
 # ---- from the operators' arguments to the kernels -------------------------------------------------------------------------

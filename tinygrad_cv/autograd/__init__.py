@@ -1,8 +1,8 @@
 """Reverse-mode automatic differentiation: `backward`, `grad`, the recording switches, and what is built on them.
 
 node.py: what an operator call leaves behind. engine.py: the backward pass. modes.py: no_grad and its kin. function.py: custom
-forward/backward in user code. functional.py: vjp, jvp, jacobian, hessian. checkpoint.py: recompute instead of save.
-gradcheck.py: numerical checks. May import `tensor`, `dispatch` and `registry`; never `nn` or anything built on it.
+forward/backward in user code. functional.py: vjp, jvp, jacobian, hessian. recompute.py: checkpoint, which recomputes instead
+of saving. numerical.py: gradcheck. May import `tensor`, `dispatch` and `registry`; never `nn` or anything built on it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .modes import (
 if TYPE_CHECKING:
     from .._tensor import Tensor
     from . import functional
-    from .checkpoint import checkpoint
     from .function import Function
-    from .gradcheck import GradcheckError, gradcheck, gradgradcheck
+    from .numerical import GradcheckError, gradcheck, gradgradcheck
+    from .recompute import checkpoint
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -125,14 +125,16 @@ def grad(
     for i, t in enumerate(ins):
         g = found.get(engine.target_key(t))
         if g is None and not allow_unused:
-            raise RuntimeError(f"grad: the outputs do not depend on input {i} (shape {t.shape}); pass allow_unused=True for None")
+            raise RuntimeError(
+                f"grad: the outputs do not depend on input {i} (shape {t.shape}); pass allow_unused=True for None"
+            )
         result.append(g)
     return tuple(result)
 
 
 _LAZY = {
-    "Function": "function", "checkpoint": "checkpoint", "gradcheck": "gradcheck", "gradgradcheck": "gradcheck",
-    "GradcheckError": "gradcheck",
+    "Function": "function", "checkpoint": "recompute", "gradcheck": "numerical", "gradgradcheck": "numerical",
+    "GradcheckError": "numerical",
 }  # fmt: skip
 
 

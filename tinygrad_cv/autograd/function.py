@@ -81,6 +81,30 @@ class FunctionCtx:
         self._materialize = bool(value)
 
 
+def _call_backward(node: Node, upstreams: tuple[Tensor | None, ...]) -> list[Any]:
+    """Calls the Function's `backward` and sorts out what it returns by tensor input."""
+    operator: Any = node.op
+    ctx, name = operator.ctx, operator.name
+    grads = list(upstreams)
+    if ctx._materialize:
+        grads = [wrap(np.zeros(s, d)) if g is None else g for g, s, d in zip(grads, node.shapes, node.dtypes, strict=True)]
+    ctx._node = node
+    try:
+        returned = operator.function.backward(ctx, *grads)
+    finally:
+        ctx._node = None
+    returned = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
+    if len(returned) < operator.count or any(g is not None for g in returned[operator.count :]):
+        raise RuntimeError(
+            f"{name}: backward must return one gradient (or None) for each of forward's {operator.count} arguments, "
+            f"got {len(returned)}"
+        )
+    for i, g in enumerate(returned[: operator.count]):
+        if g is not None and i not in operator.positions:
+            raise RuntimeError(f"{name}: backward returned a gradient for argument {i} of forward, which was no Tensor")
+    return [returned[i] for i in operator.positions]
+
+
 class _FunctionOperator:
     """Stands where a registered operator stands in a node: named after the Function, with a rule that calls its `backward`."""
 
@@ -89,6 +113,7 @@ class _FunctionOperator:
     broadcasts = elementwise = composite = view = random = False
     gradgrad = differentiable = True
     promotes: tuple[int, ...] = ()
+    joint_rule = (_call_backward, (("ctx", 0), ("upstreams", 0)))
     rules: dict[int, Any] = {}  # noqa: RUF012
     attr_params: tuple[str, ...] = ()
     formula = doc = source = ""
@@ -102,33 +127,10 @@ class _FunctionOperator:
         self.tensor_params = tuple(_parameter_names(function, count)[i] for i in positions)
         self.nondiff = (False,) * len(positions)
         self.outputs = ("out",) if outputs == 1 else tuple(f"out{k}" for k in range(outputs))
-        self.joint_rule = (self.backward, (("ctx", 0), ("upstreams", 0)))
 
     def save_plan(self, needs: tuple[bool, ...]) -> tuple[tuple[str, int], ...]:
         """Inputs and outputs that `save_for_backward` named."""
         return tuple(dict.fromkeys(value for kind, value in self.ctx._kept if kind == "in" or kind == "out"))
-
-    def backward(self, node: Node, upstreams: tuple[Tensor | None, ...]) -> list[Any]:
-        """Calls the Function's `backward` and sorts out what it returns by tensor input."""
-        ctx, name = self.ctx, self.name
-        grads = list(upstreams)
-        if ctx._materialize:
-            grads = [wrap(np.zeros(s, d)) if g is None else g for g, s, d in zip(grads, node.shapes, node.dtypes, strict=True)]
-        ctx._node = node
-        try:
-            returned = self.function.backward(ctx, *grads)
-        finally:
-            ctx._node = None
-        returned = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
-        if len(returned) < self.count or any(g is not None for g in returned[self.count :]):
-            raise RuntimeError(
-                f"{name}: backward must return one gradient (or None) for each of forward's {self.count} arguments, "
-                f"got {len(returned)}"
-            )
-        for i, g in enumerate(returned[: self.count]):
-            if g is not None and i not in self.positions:
-                raise RuntimeError(f"{name}: backward returned a gradient for argument {i} of forward, which was no Tensor")
-        return [returned[i] for i in self.positions]
 
 
 class _FunctionNode(Node):
@@ -154,7 +156,7 @@ def _has_setup(function: type[Function]) -> bool:
 class Function:
     """A differentiable step with a forward and a backward of your own. Subclass it, and call `YourFunction.apply(...)`.
 
-    forward(ctx, *args) computes with Tensors (or with NumPy through `.numpy()`) unrecorded and returns a Tensor or a tuple;
+    forward(ctx, *args) computes with Tensors (or with NumPy through `.detach().numpy()`) unrecorded and returns a Tensor or a tuple;
     `ctx.save_for_backward` keeps what backward needs. backward(ctx, *grad_outputs) returns one gradient for each argument of
     forward, None for those that are no Tensors or need none (`ctx.needs_input_grad`). Written with Tensor operators it can be
     differentiated again; otherwise decorate it with `once_differentiable`. Instead of taking ctx in forward, define

@@ -18,8 +18,8 @@ import numpy as np
 from .._state import state
 
 if TYPE_CHECKING:
-    from ..registry import Operator
     from .._tensor import Tensor
+    from ..registry import Operator
 
 _sequence = itertools.count()
 

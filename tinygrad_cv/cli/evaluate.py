@@ -31,7 +31,9 @@ def add_commands(commands: Any) -> None:
         ["predict digit.png --model runs/lenet5/model.safetensors", "predict *.png --model model.safetensors --top 3"],
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    parser.add_argument("--model", default="runs/lenet5/model.safetensors", help="weights (default: runs/lenet5/model.safetensors)")
+    parser.add_argument(
+        "--model", default="runs/lenet5/model.safetensors", help="weights (default: runs/lenet5/model.safetensors)"
+    )
     parser.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to name (default: 3)")
     parser.add_argument("--invert", action="store_true", help="dark on light becomes light on dark (MNIST is light on dark)")
     parser.set_defaults(run=predict)
@@ -44,7 +46,9 @@ def load_model(path: str) -> tuple[Any, dict[str, Any]]:
 
     weights, description = load_with_metadata(path)
     if not isinstance(description, dict) or "model" not in description:
-        raise CheckpointError(f"{path}: these weights do not say which model they are of; use a model.safetensors that train wrote")
+        raise CheckpointError(
+            f"{path}: these weights do not say which model they are of; use a model.safetensors that train wrote"
+        )
     model = models.create(description["model"], **description["options"])
     try:
         model.load_state_dict(weights)
@@ -111,10 +115,14 @@ def predict(options: argparse.Namespace) -> int:
             scores = model(tg.from_numpy((image * scale + shift)[None]))
             probabilities = scores.softmax(dim=1).numpy()[0]
         best = np.argsort(-probabilities, kind="stable")[: options.top]
-        results.append({"image": path, "classes": [{"class": classes[i], "probability": round(float(probabilities[i]), 6)} for i in best]})
+        results.append(
+            {"image": path, "classes": [{"class": classes[i], "probability": round(float(probabilities[i]), 6)} for i in best]}
+        )
     if options.json:
         print(json.dumps(results))
     else:
         for result in results:
-            print(f"{result['image']}: " + ", ".join(f"{c['class']} ({100 * c['probability']:.1f} %)" for c in result["classes"]))
+            print(
+                f"{result['image']}: " + ", ".join(f"{c['class']} ({100 * c['probability']:.1f} %)" for c in result["classes"])
+            )
     return 0

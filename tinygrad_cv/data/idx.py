@@ -44,14 +44,18 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             dtype = np.dtype(_TYPES[head[2]])
             expected = math.prod(shape) * dtype.itemsize
             if expected > _MAX_BYTES:
-                raise DatasetError(f"{path}: the header claims shape {shape}, {expected} bytes, which is more than this reader accepts")
+                raise DatasetError(
+                    f"{path}: the header claims shape {shape}, {expected} bytes, which is more than this reader accepts"
+                )
             body = file.read(expected + 1)
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, FileNotFoundError):
             raise DatasetError(f"{path}: no such file") from None
         raise DatasetError(f"{path}: cannot be read: {error}") from None
     if len(body) < expected:
-        raise DatasetError(f"{path}: truncated: shape {shape} of {dtype.name} needs {expected} bytes, only {len(body)} are there")
+        raise DatasetError(
+            f"{path}: truncated: shape {shape} of {dtype.name} needs {expected} bytes, only {len(body)} are there"
+        )
     if len(body) > expected:
         raise DatasetError(f"{path}: trailing bytes after the {expected} that shape {shape} of {dtype.name} needs")
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))

@@ -20,7 +20,9 @@ def collate(examples: Sequence[Any]) -> Any:
     if isinstance(first, Tensor):
         shapes = {e.shape for e in examples}
         if len(shapes) > 1:
-            raise ValueError(f"DataLoader: examples of different shapes cannot be stacked: {sorted(shapes)}; resize or crop them first")
+            raise ValueError(
+                f"DataLoader: examples of different shapes cannot be stacked: {sorted(shapes)}; resize or crop them first"
+            )
         return wrap(np.stack([e._data for e in examples]))
     if isinstance(first, np.ndarray):
         return wrap(np.stack(list(examples)))

@@ -1,6 +1,13 @@
 """Kernels: where Numba is imported, compiled code is cached, and its absence becomes one sentence.
 
-`resolve` is what the registry calls at an operator's first use; nothing here imports Numba before that.
+    jit          the decorator of kernels, their serial twins, their errors
+    threads      how many threads they use, forks            cache      where compiled code is kept
+    formula      an operator's scalar expression as text     loops      text to loops, one file for each
+    elementwise  which calls of elementwise operators go to such a loop
+    fusion       a backward rule traced into one loop        ahead      compiling ahead
+    math32, math64, doubles, mathany, intrinsics             the functions that kernels may call
+
+`resolve` is what the registry calls at an operator's first use. Nothing here imports Numba before a kernel is needed.
 `TINYGRAD_CV_JIT=0` in the environment, or `with tg.kernels.disabled():`, leaves the NumPy references.
 """
 
@@ -9,9 +16,13 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from .cache import cache_info, clear_cache
+from .threads import describe as thread_info
+from .threads import get_num_threads, serial, set_num_threads
 
 if TYPE_CHECKING:
     from ..registry import Operator
@@ -81,3 +92,16 @@ def resolve(operator: Operator, path: Any, device: str) -> Callable[..., Any] | 
     module, _, name = path.partition(":")
     kernel: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return kernel
+
+
+def warmup(names: Iterable[str] | None = None, progress: Callable[[str, int, int], None] | None = None) -> list[str]:
+    """Compiles the kernels of operators ahead of time, for float32, and keeps them on disk. See `kernels.ahead.run`."""
+    from .ahead import run
+
+    return run(names, progress)
+
+
+__all__ = [
+    "cache_info", "clear_cache", "disabled", "enabled", "get_num_threads", "numba_available", "resolve", "serial",
+    "set_num_threads", "thread_info", "warmup",
+]  # fmt: skip

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from ..registry import Operator
 
 _FLOAT32, _FLOAT64, _BOOL = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.bool_)
-_NEVER = 1 << 62
-_PARALLEL_WORK = 6000.0  # ns of work on one core below which a parallel region (1.3 us and more) does not pay
+NEVER = 1 << 62
+_PARALLEL_WORK = 6000.0  # ns of work on one core below which a parallel region does not pay
+_REGION = 2000.0  # ns to enter and leave one
+_CALL = 2500.0  # ns a kernel call costs besides the work
+_PASS = 500.0  # ns a NumPy call costs besides the work
 _MEMORY_COST = 0.1  # ns to read and write one element
-# Single functions that NumPy vectorises itself on AVX-512: there only several threads beat it. (Measured, 1 core, float32.)
-_NUMPY_IS_FAST = {"sin", "cos", "tan", "atan", "sinh", "cosh", "asinh"}
 
 smallest: int | None = None  # tests set this: arrays of at least so many elements go to kernels, whatever they cost
 
@@ -39,17 +40,18 @@ def _numpy_has_avx512() -> bool:
 
 
 def smallest_size(expression: Expression) -> int:
-    """From how many elements on the kernel beats NumPy, from what the expression costs."""
+    """From how many float32 elements on a kernel beats NumPy, by what both cost (see `formula`): on one core, or on all."""
     if smallest is not None:
         return smallest
-    if expression.calls == 1 and expression.steps == 1:  # one function, which NumPy has too
-        name = next(iter(expression.functions))
-        if name in _NUMPY_IS_FAST and _numpy_has_avx512() and threads.get_num_threads() < 4:
-            return _NEVER
-        return 16384 if expression.cost < 0.5 else 4096
-    if expression.steps <= 2 and not expression.calls:  # at most two passes of NumPy over memory
-        return 49152
-    return 8192 if not expression.calls else 2048
+    numpy = expression.numpy_cost * (3.0 if expression.calls and not _numpy_has_avx512() else 1.0)
+    here = expression.cost + _MEMORY_COST
+    passes = _PASS * expression.steps
+    sizes = [NEVER]
+    for cost, fixed in ((here, _CALL), (here / threads.get_num_threads(), _CALL + _REGION)):
+        gain = numpy - 1.1 * cost
+        if gain > 0:
+            sizes.append(max(512, int((fixed - passes) / gain)))
+    return min(sizes)
 
 
 class DerivedKernel:
@@ -73,7 +75,7 @@ class DerivedKernel:
         self.smallest = 0
         if self.asks is None:
             plan = self.plan(())
-            self.smallest = plan.smallest if plan is not None else _NEVER
+            self.smallest = plan.smallest if plan is not None else NEVER
         else:
             self.smallest = 1024
 
@@ -90,7 +92,7 @@ class DerivedKernel:
         text = self.scalar if self.asks is None else self.scalar(*key)
         if text is not None:
             try:
-                plan = _Plan(self, translate(text, self.names, self.truths))
+                plan = _Plan(self, translate(text, self.names, self.truths, self.attributes))
             except ValueError as error:
                 warnings.warn(
                     f"operator {self.name!r}: no kernel can be derived from its scalar expression {text!r}: {error}",
@@ -215,6 +217,14 @@ class _Plan:
             kernel(target, *arguments)
         return out
 
+    def example(self) -> tuple[Any, list[Any]]:
+        """The float32 kernel for full arrays, and arguments of one element to compile it with."""
+        layout = "F" * len(self.tensor_positions) + "S" * len(self.attribute_positions)
+        kernel = self.kernels.get((layout, False)) or self._make(layout, _FLOAT32)
+        out = np.empty(1, _BOOL if self.expression.truth else _FLOAT32)
+        arrays = [np.ones(1, _BOOL if i in self.truth_positions else _FLOAT32) for i in self.tensor_positions]
+        return kernel, [out, *arrays, *[1.0] * len(self.attribute_positions)]
+
     def _make(self, layout: str, dtype: Any) -> Any:
         from . import numba_available
 
@@ -222,7 +232,7 @@ class _Plan:
         if wide and self.expression.calls and smallest is None:
             return None  # NumPy's vectorised functions win over the C library's
         if not numba_available():
-            self.smallest = self.owner.smallest = _NEVER
+            self.smallest = self.owner.smallest = NEVER
             return None
         kernel = make(self.program, layout, "float64" if wide else "float32")
         self.kernels[layout, wide] = kernel

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._state import state
 from .._tensor import RemovableHandle, Tensor, wrap
-from ..device import Device, as_device
+from ..devices import Device, as_device
 from ..dtypes import as_dtype
 from .parameter import Parameter, mark_written, overwrite
 

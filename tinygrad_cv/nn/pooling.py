@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from .._tensor import Tensor
 from . import functional as F
+from .conv import as_tuple
 from .module import Module
 
 
@@ -118,9 +119,9 @@ class AvgPool1d(_Pool):
         self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
     ) -> None:
         super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
+        self.kernel_size = as_tuple("AvgPool1d: kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else as_tuple("AvgPool1d: stride", stride, 1)
+        self.padding = as_tuple("AvgPool1d: padding", padding, 1)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 

@@ -78,6 +78,11 @@ class Adam(Optimizer):
         grad *= group["lr"] / (1 - beta1**step)
         value -= grad
 
+    def kernel_call(self, group: dict[str, Any], step: int, fresh: bool) -> tuple[str, tuple[Any, ...]]:
+        """The same in one pass."""
+        settings = (*group["betas"], group["eps"], group["weight_decay"], self.decoupled, group["maximize"], step)
+        return "adam_amsgrad_update" if group["amsgrad"] else "adam_update", (group["lr"], *settings)
+
 
 class AdamW(Adam):
     """Adam with weight decay apart from the gradient: p <- p - lr * weight_decay * p first. Loshchilov & Hutter, arXiv:1711.05101."""

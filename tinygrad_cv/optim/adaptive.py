@@ -68,6 +68,11 @@ class Adagrad(Optimizer):
         grad /= np.sqrt(total) + group["eps"]
         value -= grad
 
+    def kernel_call(self, group: dict[str, Any], step: int, fresh: bool) -> tuple[str, tuple[Any, ...]]:
+        """The same in one pass."""
+        names = ("lr", "lr_decay", "weight_decay", "eps", "maximize")
+        return "adagrad_update", (*[group[name] for name in names], step)
+
 
 class RMSprop(Optimizer):
     """v <- alpha v + (1 - alpha) g^2; p <- p - lr * g / (sqrt(v) + eps), with momentum on the scaled gradient.
@@ -135,6 +140,12 @@ class RMSprop(Optimizer):
             grad *= group["lr"]
         value -= grad
 
+    def kernel_call(self, group: dict[str, Any], step: int, fresh: bool) -> tuple[str, tuple[Any, ...]]:
+        """The same in one pass."""
+        centered, momentum = "_centered" if group["centered"] else "", "_momentum" if group["momentum"] > 0 else ""
+        names = ("lr", "alpha", "eps", "weight_decay", *(["momentum"] if momentum else []), "maximize")
+        return f"rmsprop{centered}{momentum}_update", tuple(group[name] for name in names)
+
 
 class Adadelta(Optimizer):
     """p <- p - lr * d, d = sqrt(u + eps) / sqrt(v + eps) * g, u and v running means of d^2 and g^2. Zeiler, arXiv:1212.5701."""
@@ -180,3 +191,7 @@ class Adadelta(Optimizer):
         travelled += grad * grad * (1 - rho)
         grad *= group["lr"]
         value -= grad
+
+    def kernel_call(self, group: dict[str, Any], step: int, fresh: bool) -> tuple[str, tuple[Any, ...]]:
+        """The same in one pass."""
+        return "adadelta_update", tuple(group[name] for name in ("lr", "rho", "eps", "weight_decay", "maximize"))

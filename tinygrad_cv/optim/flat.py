@@ -34,17 +34,37 @@ def _unshared(parameter: Tensor) -> bool:
     return _alone > 0 and _references(parameter) == _alone
 
 
+_LINE = 64  # bytes of a cache line: every piece starts on one, as an array of its own would at best
+
+
+def _aligned(count: int, dtype: np.dtype[Any]) -> np.ndarray:
+    block = np.zeros(count * dtype.itemsize + _LINE, np.uint8)
+    start = -block.ctypes.data % _LINE
+    return block[start : start + count * dtype.itemsize].view(dtype)
+
+
 class FlatPlan:
-    """Parameters of one dtype whose values lie in one array, with flat arrays beside it for gradients and optimizer state."""
+    """Parameters of one dtype whose values lie in one array, with flat arrays beside it for gradients and optimizer state.
+
+    The gaps between the pieces hold zeros, and are updated like the rest.
+    """
 
     def __init__(self, parameters: Sequence[Tensor], dtype: np.dtype[Any]) -> None:
         self.parameters = tuple(parameters)
-        self.values = np.concatenate([p._data.reshape(-1) for p in parameters])
-        self.gradients = np.empty(self.values.size, dtype)
+        self.starts, position, line = [], 0, _LINE // dtype.itemsize
+        self._gaps = []
+        for parameter in parameters:
+            self.starts.append(position)
+            end = position + parameter._data.size
+            position = -(-end // line) * line
+            self._gaps.append(np.zeros(position - end, dtype))
+        self.size, self.dtype = position, dtype
+        self.values, self.gradients = _aligned(position, dtype), _aligned(position, dtype)
         self.arrays = self._pieces(self.values)
         self.states: dict[str, np.ndarray] = {}
         self.state_tensors: dict[str, list[Tensor]] = {}
         for parameter, array in zip(self.parameters, self.arrays, strict=True):
+            array[...] = parameter._data
             parameter._data = array
 
     @staticmethod
@@ -60,12 +80,10 @@ class FlatPlan:
         return FlatPlan(members, dtype) if len(members) > 1 else None
 
     def _pieces(self, flat: np.ndarray) -> tuple[np.ndarray, ...]:
-        pieces, start = [], 0
-        for parameter in self.parameters:
-            size = parameter._data.size
-            pieces.append(flat[start : start + size].reshape(parameter._data.shape))
-            start += size
-        return tuple(pieces)
+        return tuple(
+            flat[start : start + p._data.size].reshape(p._data.shape)
+            for start, p in zip(self.starts, self.parameters, strict=True)
+        )
 
     def intact(self) -> bool:
         """Whether every parameter still lives in the block."""
@@ -73,14 +91,18 @@ class FlatPlan:
 
     def gather(self) -> np.ndarray:
         """All gradients in one array, in the parameters' order."""
-        return np.concatenate([p.grad._data.ravel() for p in self.parameters], out=self.gradients)  # type: ignore[union-attr]
+        parts = []
+        for parameter, gap in zip(self.parameters, self._gaps, strict=True):
+            parts.append(parameter.grad._data.ravel())  # type: ignore[union-attr]
+            parts.append(gap)
+        return np.concatenate(parts, out=self.gradients)
 
     def state(self, name: str, states: State, start: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The flat array behind the state called `name`; what `states` held before, or `start(value)`, is moved into it."""
         tensors = self.state_tensors.get(name)
         if tensors is not None and all([states[p].get(name) is t for p, t in zip(self.parameters, tensors, strict=True)]):
             return self.states[name]
-        flat = self.states[name] = np.empty(self.values.size, self.values.dtype)
+        flat = self.states[name] = _aligned(self.size, self.dtype)
         tensors = self.state_tensors[name] = []
         for parameter, piece in zip(self.parameters, self._pieces(flat), strict=True):
             known = states[parameter].get(name)

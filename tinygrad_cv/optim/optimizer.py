@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -28,6 +29,7 @@ class Optimizer:
     """
 
     counts_steps: ClassVar[bool] = True  # the state of every parameter holds the number of its updates as 'step'
+    kernel_module: ClassVar[str] = "tinygrad_cv.ops.cpu.optimizer"
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -69,7 +71,7 @@ class Optimizer:
         raise NotImplementedError
 
     def kernel_call(self, group: dict[str, Any], step: int, fresh: bool) -> tuple[str, tuple[Any, ...]] | None:
-        """The kernel 'module:function' for these settings and its arguments after (value, grad, *states), or None."""
+        """The function of `kernel_module` for these settings, and its arguments after (value, grad, *states); or None."""
         return None
 
     # The step ---------------------------------------------------------------------------------------------------------
@@ -106,6 +108,8 @@ class Optimizer:
 
     def _update_group(self, index: int, group: dict[str, Any], ready: list[Tensor]) -> None:
         names = self.state_names(group)
+        # By the size of the whole group, not of a piece: how the pieces lie in memory must not change a single bit.
+        large = sum([p._data.size for p in group["params"]]) >= _KERNEL_ELEMENTS
         plan = self._plans.get(index)
         if index not in self._plans or (plan is not None and not plan.intact()):
             plan = self._plans[index] = FlatPlan.build(ready)
@@ -117,7 +121,7 @@ class Optimizer:
             if len(steps) == 1 and len(fresh) == 1 and all([p.grad is not None for p in members]):
                 step = steps.pop() + 1
                 arrays = [plan.state(n, self.state, lambda v, n=n: self.state_start(n, group, v)) for n in names]  # type: ignore[misc]
-                self._run(plan.values, plan.gather(), arrays, group, step, not fresh.pop())
+                self._run(plan.values, plan.gather(), arrays, group, step, not fresh.pop(), large)
                 for p, record in zip(members, records, strict=True):
                     self._finish(p, record, step)
                 if len(members) == len(ready):
@@ -125,9 +129,9 @@ class Optimizer:
                 done = {id(p) for p in members}
                 ready = [p for p in ready if id(p) not in done]
         for p in ready:
-            self._update_one(p, group, names)
+            self._update_one(p, group, names, large)
 
-    def _update_one(self, p: Tensor, group: dict[str, Any], names: tuple[str, ...]) -> None:
+    def _update_one(self, p: Tensor, group: dict[str, Any], names: tuple[str, ...], large: bool) -> None:
         record = self.state[p]
         value, grad = p._data, np.array(p.grad._data, order="C")  # type: ignore[union-attr]
         fresh = not all(n in record for n in names)
@@ -138,10 +142,15 @@ class Optimizer:
             elif record[name]._data.dtype != value.dtype:
                 record[name] = wrap(record[name]._data.astype(value.dtype))
             states.append(record[name]._data)
-        if value.flags.c_contiguous and all(s.flags.c_contiguous for s in states):
-            value, grad, states = value.reshape(-1), grad.reshape(-1), [s.reshape(-1) for s in states]
         step = record.get("step", 0) + 1
-        self._run(value, grad, states, group, step, fresh)
+        if all([a.flags.c_contiguous for a in (value, *states)]):
+            self._run(value.reshape(-1), grad.reshape(-1), [s.reshape(-1) for s in states], group, step, fresh, large)
+        else:
+            flat = np.ascontiguousarray(value).reshape(-1)
+            pieces = [np.ascontiguousarray(s).reshape(-1) for s in states]
+            self._run(flat, grad.reshape(-1), pieces, group, step, fresh, large)
+            for array, piece in zip((value, *states), (flat, *pieces), strict=True):
+                array[...] = piece.reshape(array.shape)
         self._finish(p, record, step)
 
     def _finish(self, p: Tensor, record: dict[str, Any], step: int) -> None:
@@ -150,11 +159,19 @@ class Optimizer:
         mark_written(p)
 
     def _run(
-        self, value: np.ndarray, grad: np.ndarray, states: list[np.ndarray], group: dict[str, Any], step: int, fresh: bool
+        self,
+        value: np.ndarray,
+        grad: np.ndarray,
+        states: list[np.ndarray],
+        group: dict[str, Any],
+        step: int,
+        fresh: bool,
+        large: bool,
     ) -> None:
-        if value.ndim == 1 and value.dtype.itemsize >= 4:
+        """One update of flat arrays by the kernel or, without one and for small groups, in NumPy. `grad` is scratch."""
+        if large and value.dtype.itemsize >= 4:
             wanted = self.kernel_call(group, step, fresh)
-            kernel = kernel_function(wanted[0]) if wanted is not None else None
+            kernel = _kernel(self.kernel_module, wanted[0]) if wanted is not None else None
             if kernel is not None:
                 kernel(value, grad, *states, *wanted[1])  # type: ignore[index]
                 return
@@ -283,21 +300,18 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-_kernels: dict[str, Any] = {}
+_KERNEL_ELEMENTS = 4096  # below, a few NumPy calls take no longer, and nothing needs compiling
+_kernels: dict[tuple[str, str], Any] = {}
 
 
-def kernel_function(path: str) -> Any:
-    """The kernel at 'module:function', imported at first use; None where kernels are off or Numba is missing."""
+def _kernel(module: str, name: str) -> Any:
+    """A kernel, imported at first use; None where kernels are off or Numba is missing."""
     if not kernels.enabled():
         return None
-    if path not in _kernels:
-        if not kernels.numba_available():
-            return None
-        import importlib
-
-        module, _, name = path.partition(":")
-        _kernels[path] = getattr(importlib.import_module(module), name)
-    return _kernels[path]
+    found = _kernels.get((module, name))
+    if found is None and kernels.numba_available():
+        found = _kernels[module, name] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def require(optimizer: Optimizer, group: dict[str, Any], **conditions: bool) -> None:

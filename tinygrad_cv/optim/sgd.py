@@ -74,3 +74,10 @@ class SGD(Optimizer):
                 direction = buffer
         np.multiply(direction, group["lr"], out=grad)
         value -= grad
+
+    def kernel_call(self, group: dict[str, Any], step: int, fresh: bool) -> tuple[str, tuple[Any, ...]]:
+        """The same in one pass."""
+        if group["momentum"] == 0:
+            return "sgd_plain_update", (group["lr"], group["weight_decay"], group["maximize"])
+        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+        return "sgd_update", (*[group[name] for name in names], fresh)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from ..autograd.numerical import GradcheckError, gradcheck, gradgradcheck
 from ..domain import Call, NumpyDraw
 from ..registry import Operator, get
 from .checks import EVERY_CALL, ONCE, agree

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import autograd
 from .._tensor import Tensor, wrap
-from ..autograd.gradcheck import Check, Settings, gradient_function, random_upstreams
+from ..autograd.numerical import Check, Settings, gradient_function, random_upstreams
 from .samples import LAYOUTS, Sample, broadcast, contiguous, results
 
 if TYPE_CHECKING:

@@ -44,7 +44,12 @@ class EarlyStopping(Callback):
     """
 
     def __init__(
-        self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0, mode: str | None = None, restore_best: bool = True
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        mode: str | None = None,
+        restore_best: bool = True,
     ) -> None:
         if patience < 1:
             raise ValueError(f"EarlyStopping: patience must be at least 1, got {patience}")
@@ -73,7 +78,11 @@ class EarlyStopping(Callback):
             trainer.model.load_state_dict(self.best_weights)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best if math.isfinite(self.best) else None, "waited": self.waited, "best_weights": self.best_weights}
+        return {
+            "best": self.best if math.isfinite(self.best) else None,
+            "waited": self.waited,
+            "best_weights": self.best_weights,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = -math.inf if state["best"] is None else state["best"]

@@ -47,7 +47,9 @@ class Progress:
         if self._bar is None or now - self._last < 0.2:
             return
         self._last = now
-        text = f"epoch {epoch + 1}/{self.epochs}  loss {loss:.4f}" + (f"  accuracy {100 * accuracy:.2f} %" if accuracy == accuracy else "")
+        text = f"epoch {epoch + 1}/{self.epochs}  loss {loss:.4f}" + (
+            f"  accuracy {100 * accuracy:.2f} %" if accuracy == accuracy else ""
+        )
         self._bar.update(self._task, completed=epoch * self.batches + batch + 1, description=text)
         self._bar.refresh()
 

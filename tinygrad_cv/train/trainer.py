@@ -83,7 +83,9 @@ class Trainer:
         TrainingError when the loss stops being a number. Ctrl-C saves the weights as interrupted.safetensors and re-raises.
         """
         if len(train) == 0:
-            raise ValueError("Trainer.fit: the training loader has no batches (an empty data set, or drop_last with few examples)")
+            raise ValueError(
+                "Trainer.fit: the training loader has no batches (an empty data set, or drop_last with few examples)"
+            )
         if resume and self.directory is not None and (self.directory / self.checkpoint_name).exists():
             self._restore()
         self._each("on_fit_start")
@@ -165,7 +167,9 @@ class Trainer:
             return f"{where}: the input batch holds NaN or infinity (first in its example {rows[0]}); clean the data"
         broken = [n for n, p in self.model.named_parameters() if not np.isfinite(p._data).all()]
         if broken:
-            return f"{where}: the weights {', '.join(broken[:3])} are no longer finite; lower the learning rate or clip gradients"
+            return (
+                f"{where}: the weights {', '.join(broken[:3])} are no longer finite; lower the learning rate or clip gradients"
+            )
         return f"{where}: the inputs and weights are finite; lower the learning rate, or look with tg.autograd.detect_anomaly()"
 
     def _schedule(self, moment: str, record: dict[str, Any]) -> None:
@@ -211,7 +215,9 @@ class Trainer:
         }
         if differing:
             listed = ", ".join(f"{k} was {old!r}, now {new!r}" for k, (old, new) in differing.items())
-            raise CheckpointError(f"{path}: made with other settings ({listed}); resume with the same ones, or start in another folder")
+            raise CheckpointError(
+                f"{path}: made with other settings ({listed}); resume with the same ones, or start in another folder"
+            )
         if len(state["callbacks"]) != len(self.callbacks):
             raise CheckpointError(f"{path}: made with {len(state['callbacks'])} callbacks, this run has {len(self.callbacks)}")
         self.model.load_state_dict(state["model"])

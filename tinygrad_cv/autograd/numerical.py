@@ -210,7 +210,9 @@ def _report(
 
 
 def _name_of(func: Any) -> str:
-    operator = getattr(func, "operator", None)
+    operator, owner = getattr(func, "operator", None), getattr(func, "__self__", None)
+    if isinstance(owner, type):
+        return f"{owner.__name__}.{func.__name__}"
     return operator.name if operator is not None else getattr(func, "__qualname__", None) or type(func).__name__
 
 
