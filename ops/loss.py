@@ -10,6 +10,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
+from ..dispatch import apply
 from ..extend import Array, Composite, Op, Tensor, call, op
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -38,6 +39,12 @@ def check_floating(name: str, **tensors) -> None:
             raise TypeError(f"{name}: `{label}` must be a floating tensor, got {t.dtype}; use .float()")
 
 
+def _may_be_out_of_range(labels: np.ndarray, classes: int) -> bool:
+    if labels.dtype == np.int64:  # one pass: a negative number is a very large one without its sign
+        return bool(labels.view(np.uint64).max() >= classes)
+    return bool(labels.max() >= classes or labels.min() < 0)
+
+
 def check_labels(name: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None = None) -> None:
     """Checks class indices against the scores they index: shapes, dtypes and every label, before any work.
 
@@ -64,7 +71,7 @@ def check_labels(name: str, input: Tensor, target: Tensor, weight: Tensor | None
         if weight.dtype != input.dtype:
             raise TypeError(f"{name}: weight is {weight.dtype} but input is {input.dtype}; convert with .to(dtype)")
     labels = target._data
-    if labels.size and (labels.max() >= classes or labels.min() < 0):
+    if labels.size and _may_be_out_of_range(labels, classes):
         wrong = (labels < 0) | (labels >= classes)
         if ignore_index is not None:
             wrong &= labels != ignore_index
@@ -198,6 +205,7 @@ def _softmax_loss_domain(draw):
     "softmax_cross_entropy",
     domain=_softmax_loss_domain,
     formula="loss = -weight[target] * log(softmax(input)[target]), probabilities = softmax(input)",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.softmax:softmax_cross_entropy"},
     method=False,
 )
 class softmax_cross_entropy(Op):
@@ -208,6 +216,11 @@ class softmax_cross_entropy(Op):
 
     nondiff = ("target", "weight")
     outputs = ("loss", "probabilities")
+
+    def prepare(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+        check_reduction("softmax_cross_entropy", reduction)
+        check_labels("softmax_cross_entropy", input, target, weight, ignore_index)
+        return input, target, weight, int(ignore_index), reduction, float(label_smoothing)
 
     def reference(
         input: Array,
@@ -260,12 +273,18 @@ def _softmax_backward_domain(draw):
     "softmax_cross_entropy_backward",
     domain=_softmax_backward_domain,
     formula="grad_output * weight[target] * (probabilities - one_hot(target))",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.softmax:softmax_cross_entropy_backward"},
     method=False,
 )
 class softmax_cross_entropy_backward(Op):
     """The gradient of the cross-entropy with class indices for its scores, given their softmax."""
 
     nondiff = ("target", "weight")
+
+    def prepare(grad_output, probabilities, target, weight, ignore_index, reduction, label_smoothing):
+        # Once more: the kernel writes where the labels say, and their memory may have changed since the forward pass.
+        check_labels("softmax_cross_entropy_backward", probabilities, target, weight, ignore_index)
+        return grad_output, probabilities, target, weight, ignore_index, reduction, label_smoothing
 
     def reference(
         grad_output: Array,
@@ -382,7 +401,8 @@ class cross_entropy(Composite):
 
     def compose(input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0):
         if target.dtype.kind != "f":
-            return tg.softmax_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing).loss
+            # Checked already: straight to the operator.
+            return apply(softmax_cross_entropy, (input, target, weight), (ignore_index, reduction, label_smoothing)).loss
         axis = min(input.ndim - 1, 1)
         if label_smoothing:
             target = target * (1 - label_smoothing) + label_smoothing / input.shape[axis]

@@ -200,6 +200,7 @@ _BATCH_FORMULA = "(input - mean) / sqrt(variance + eps) * weight + bias"
     formula=_BATCH_FORMULA,
     source="arXiv:1502.03167, algorithm 1",
     tolerance=1e-4,
+    kernels={"cpu": "tinygrad_cv.ops.cpu.norm:batch_norm_with_statistics"},
     method=False,
 )
 class batch_norm_with_statistics(Op):
@@ -225,6 +226,7 @@ class batch_norm_with_statistics(Op):
     domain=lambda draw: (lambda s: _backward_call(draw, s, (s[1],), (s[1],)))(_batch_shape(draw)),
     formula="grad_input = weight * r * (g - mean(g) - x * mean(g * x)), x = (input - mean) * r, r = 1 / sqrt(variance + eps)",
     tolerance=1e-4,
+    kernels={"cpu": "tinygrad_cv.ops.cpu.norm:batch_norm_backward"},
     method=False,
 )
 class batch_norm_backward(Op):
@@ -249,6 +251,7 @@ def _layer_case(draw):
     formula=_BATCH_FORMULA,
     source="arXiv:1607.06450",
     tolerance=1e-4,
+    kernels={"cpu": "tinygrad_cv.ops.cpu.norm:layer_norm_with_statistics"},
     method=False,
 )
 class layer_norm_with_statistics(Op):
@@ -271,6 +274,7 @@ class layer_norm_with_statistics(Op):
     domain=lambda draw: (lambda s, k: _backward_call(draw, s, s[len(s) - k :], s[: len(s) - k], k))(*_layer_case(draw)),
     formula="grad_input = r * (h - mean(h) - x * mean(h * x)), h = g * weight, x = (input - mean) * r, r = 1 / sqrt(variance + eps)",
     tolerance=1e-4,
+    kernels={"cpu": "tinygrad_cv.ops.cpu.norm:layer_norm_backward"},
     method=False,
 )
 class layer_norm_backward(Op):
@@ -297,6 +301,7 @@ def _group_case(draw):
     formula=_BATCH_FORMULA,
     source="arXiv:1803.08494",
     tolerance=1e-4,
+    kernels={"cpu": "tinygrad_cv.ops.cpu.norm:group_norm_with_statistics"},
     method=False,
 )
 class group_norm_with_statistics(Op):
@@ -319,6 +324,7 @@ class group_norm_with_statistics(Op):
     domain=lambda draw: (lambda s, k: _backward_call(draw, s, (s[1],), (s[0], k), k))(*_group_case(draw)),
     formula="grad_input = r * (h - mean(h) - x * mean(h * x)), h = g * weight, x = (input - mean) * r, r = 1 / sqrt(variance + eps)",
     tolerance=1e-4,
+    kernels={"cpu": "tinygrad_cv.ops.cpu.norm:group_norm_backward"},
     method=False,
 )
 class group_norm_backward(Op):

@@ -20,7 +20,7 @@ def single_dim(name: str, dim, ndim: int) -> int:
 
     TypeError if it is no integer, IndexError if it is out of range (0 and -1 suit a 0-d tensor).
     """
-    if isinstance(dim, (bool, np.bool_)) or not isinstance(dim, (int, np.integer)):
+    if type(dim) is not int and (isinstance(dim, (bool, np.bool_)) or not isinstance(dim, (int, np.integer))):
         raise TypeError(f"{name}: dim must be an integer, got {dim!r}")
     axes = ndim if ndim else 1
     if not -axes <= dim < axes:
@@ -32,7 +32,10 @@ def canonical_dims(name: str, dim, ndim: int) -> tuple[int, ...]:
     """`dim` (None, int or sequence) as sorted non-negative axes; IndexError for one out of range, ValueError for a repeat."""
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(ndim))
-    dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+    if not isinstance(dim, (tuple, list)):
+        axis = single_dim(name, dim, ndim)
+        return (axis,) if ndim else ()
+    dims = tuple(dim)
     axes = sorted([single_dim(name, d, ndim) for d in dims])
     if len(set(axes)) != len(axes):
         raise ValueError(f"{name}: dim {dims} names an axis twice")
@@ -90,7 +93,11 @@ def accumulate(input: np.ndarray, dim, keepdim: bool, dtype) -> np.ndarray:
         dtype = input.dtype if kind == "f" else np.dtype(np.int64)
     if dtype == np.float16:
         return np.asarray(np.add.reduce(input, axis=dim, keepdims=keepdim, dtype=np.float32)).astype(dtype)
-    return np.add.reduce(input, axis=dim, keepdims=keepdim, dtype=dtype)
+    if dim is not None and len(dim) == input.ndim:
+        dim = None
+    elif dim is not None and len(dim) == 1:
+        dim = dim[0]
+    return np.add.reduce(input, axis=dim, dtype=dtype, keepdims=keepdim)
 
 
 @op("sum", domain=reduce_domain, formula="sum of input over dim")

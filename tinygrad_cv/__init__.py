@@ -55,10 +55,8 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 bool = bool_
 
-from . import (
-    ops,
-    tensor_methods,
-)
+from . import tensor_methods  # attaches the conversions (.float(), .copy_(), ...)
+from . import ops  # type: ignore[attr-defined]  # isort: skip  (registers the built-in operators)
 
 _LAZY_MODULES = (
     "cli", "data", "domain", "extend", "graph", "kernels", "linalg", "models", "nn", "optim", "random", "testing", "train", "viz",
@@ -68,7 +66,7 @@ _LAZY_NAMES = {
 }  # fmt: skip
 
 if TYPE_CHECKING:
-    from . import data, extend, graph, kernels, linalg, models, nn, optim, testing, train, viz
+    from . import data, extend, graph, kernels, linalg, models, nn, optim, testing, train, viz  # type: ignore[attr-defined]
     from ._operator_stubs import *  # noqa: F403
 
 

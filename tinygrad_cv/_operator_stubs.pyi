@@ -315,7 +315,7 @@ class OperatorMethods:
     def exp2_(self) -> Tensor:
         """2 ** input. Integers give the default floating dtype."""
 
-    def expand(self, *sizes: int) -> Tensor:
+    def expand(self, *sizes: Any) -> Tensor:
         """A view of `input` in which axes of size 1 are repeated without copying; new leading axes are allowed, -1 keeps a size."""
 
     def expand_as(self, other: Tensor) -> Any:
@@ -330,7 +330,7 @@ class OperatorMethods:
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """`input` with the axes from `start_dim` to `end_dim`, both included, merged. (N, C, H, W) at 1 gives (N, C * H * W)."""
 
-    def flip(self, *dims: int) -> Tensor:
+    def flip(self, *dims: Any) -> Tensor:
         """A copy of `input` with the order along `dims` reversed. IndexError out of range, ValueError for an axis named twice."""
 
     def floor(self) -> Tensor:
@@ -636,7 +636,7 @@ class OperatorMethods:
     def outer(self, vec2: Tensor) -> Any:
         """The products of all pairs of two vectors: (n), (m) -> (n, m). Operands promote. ValueError unless both are 1-D."""
 
-    def permute(self, *dims: int) -> Tensor:
+    def permute(self, *dims: Any) -> Tensor:
         """A view of `input` with its axes in the order `dims`: axis k of the result is axis dims[k] of `input`."""
 
     def positive(self) -> Tensor:
@@ -681,13 +681,13 @@ class OperatorMethods:
     def remainder_(self, other: Tensor | float) -> Tensor:
         """The remainder of the division rounded down, with the sign of `other` (Python's %)."""
 
-    def repeat(self, *repeats: int) -> Tensor:
+    def repeat(self, *repeats: Any) -> Tensor:
         """Copies of `input` laid side by side, `repeats[k]` of them along axis k; new leading axes where there are more repeats."""
 
     def repeat_interleave(self, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Any:
         """Each element along `dim` (default: of the flattened input) `repeats` times in a row; repeats may be one count for each."""
 
-    def reshape(self, *shape: int) -> Tensor:
+    def reshape(self, *shape: Any) -> Tensor:
         """The elements of `input`, in row-major order, in another shape. A view where the strides allow, else a copy."""
 
     def roll(self, shifts: Any, dims: Any = None) -> Tensor:
@@ -810,7 +810,7 @@ class OperatorMethods:
     def sum(self, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         """The sum over `dim` (an axis, several, or all)."""
 
-    def sum_to_size(self, *size: int) -> Tensor:
+    def sum_to_size(self, *size: Any) -> Tensor:
         """Sums `input` down to `size`, the inverse of broadcasting: what undoes it in backward."""
 
     def swapaxes(self, axis0: int, axis1: int) -> Tensor:
@@ -843,7 +843,7 @@ class OperatorMethods:
     def threshold_(self, threshold: float, value: float, inplace: bool = False) -> Tensor:
         """input where it exceeds the threshold, else `value`. The gradient at the threshold is 0. NaN stays NaN."""
 
-    def tile(self, *dims: int) -> Any:
+    def tile(self, *dims: Any) -> Any:
         """As `repeat`, but missing leading counts are 1, as numpy.tile."""
 
     def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
@@ -894,7 +894,7 @@ class OperatorMethods:
     def vdot(self, other: Tensor) -> Any:
         """The inner product of two vectors; for the real tensors of this package, `dot`."""
 
-    def view(self, *shape: int) -> Tensor:
+    def view(self, *shape: Any) -> Tensor:
         """As `reshape`, but always a view: RuntimeError where the strides of `input` would call for a copy."""
 
     def __neg__(self) -> Tensor: ...
@@ -1297,7 +1297,7 @@ def exp(input: Tensor) -> Tensor:
 def exp2(input: Tensor) -> Tensor:
     """2 ** input. Integers give the default floating dtype."""
 
-def expand(input: Tensor, *sizes: int) -> Tensor:
+def expand(input: Tensor, *sizes: Any) -> Tensor:
     """A view of `input` in which axes of size 1 are repeated without copying; new leading axes are allowed, -1 keeps a size."""
 
 def expand_as(input: Tensor, other: Tensor) -> Any:
@@ -1312,7 +1312,7 @@ def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False,
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """`input` with the axes from `start_dim` to `end_dim`, both included, merged. (N, C, H, W) at 1 gives (N, C * H * W)."""
 
-def flip(input: Tensor, *dims: int) -> Tensor:
+def flip(input: Tensor, *dims: Any) -> Tensor:
     """A copy of `input` with the order along `dims` reversed. IndexError out of range, ValueError for an axis named twice."""
 
 def floor(input: Tensor) -> Tensor:
@@ -1720,7 +1720,7 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-06
 def pdist(input: Tensor, p: float = 2.0) -> Any:
     """The distances between all pairs of rows of input (N, D): N (N - 1) / 2 of them, in the order (0, 1), (0, 2), ..., (1, 2), ..."""
 
-def permute(input: Tensor, *dims: int) -> Tensor:
+def permute(input: Tensor, *dims: Any) -> Tensor:
     """A view of `input` with its axes in the order `dims`: axis k of the result is axis dims[k] of `input`."""
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Any:
@@ -1762,13 +1762,13 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 def remainder(input: Tensor, other: Tensor | float) -> Tensor:
     """The remainder of the division rounded down, with the sign of `other` (Python's %)."""
 
-def repeat(input: Tensor, *repeats: int) -> Tensor:
+def repeat(input: Tensor, *repeats: Any) -> Tensor:
     """Copies of `input` laid side by side, `repeats[k]` of them along axis k; new leading axes where there are more repeats."""
 
 def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Any:
     """Each element along `dim` (default: of the flattened input) `repeats` times in a row; repeats may be one count for each."""
 
-def reshape(input: Tensor, *shape: int) -> Tensor:
+def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The elements of `input`, in row-major order, in another shape. A view where the strides allow, else a copy."""
 
 def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Any:
@@ -1888,7 +1888,7 @@ def sub(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over `dim` (an axis, several, or all)."""
 
-def sum_to_size(input: Tensor, *size: int) -> Tensor:
+def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     """Sums `input` down to `size`, the inverse of broadcasting: what undoes it in backward."""
 
 def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
@@ -1924,7 +1924,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 def threshold_backward(grad_output: Tensor, input: Tensor | float, threshold: float) -> Tensor:
     """The gradient of `threshold` and its kin: grad_output where input exceeds the threshold (or is NaN), else 0."""
 
-def tile(input: Tensor, *dims: int) -> Any:
+def tile(input: Tensor, *dims: Any) -> Any:
     """As `repeat`, but missing leading counts are 1, as numpy.tile."""
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
@@ -1981,7 +1981,7 @@ def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool
 def vdot(input: Tensor, other: Tensor) -> Any:
     """The inner product of two vectors; for the real tensors of this package, `dot`."""
 
-def view(input: Tensor, *shape: int) -> Tensor:
+def view(input: Tensor, *shape: Any) -> Tensor:
     """As `reshape`, but always a view: RuntimeError where the strides of `input` would call for a copy."""
 
 def view_scatter(input: Tensor, src: Tensor, chain: Any) -> Tensor:

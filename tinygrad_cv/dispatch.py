@@ -106,7 +106,7 @@ def apply(op: Operator, tensors: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any
     wants = False
     shape: Any = None
     uniform = True
-    arrays = []
+    arrays: list[Any] = []
     for i, t in enumerate(tensors):
         if isinstance(t, Tensor):
             if t._base is not None:

@@ -338,7 +338,7 @@ def _values(nodes: Sequence[Node]) -> dict[Node, tuple[np.ndarray, ...]]:
         if node.values is not None:
             known[node] = node.values
             continue
-        arguments = []
+        arguments: list[Any] = []
         for parent, slot in zip(node.parents, node.slots, strict=True):
             if parent is None or isinstance(parent, (int, float)):
                 arguments.append(parent)

@@ -25,7 +25,7 @@ def _annotation(parameter: inspect.Parameter, operator: Operator) -> str:
         optional = parameter.name in operator.optional_tensors
         number = " | float" if parameter.name != operator.tensor_params[0] and operator.promotes else ""
         return "Tensor" + number + (" | None" if optional else "")
-    return text if text in _KNOWN_TYPES else "Any"
+    return text if text in _KNOWN_TYPES and parameter.kind is not parameter.VAR_POSITIONAL else "Any"
 
 
 def _parameters(operator: Operator, method: bool) -> str:

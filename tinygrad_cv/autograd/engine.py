@@ -48,7 +48,7 @@ def unpack(node: Node, index: int) -> Any:
 
 
 def _call_rule(node: Node, rule: Any, getters: Any, upstreams: list[Tensor | None], memo: dict[Any, Any]) -> Any:
-    arguments = []
+    arguments: list[Any] = []
     for kind, position in getters:
         if kind == "upstream":
             arguments.append(upstreams[0] if len(upstreams) == 1 else next(u for u in upstreams if u is not None))
@@ -127,7 +127,7 @@ def _sum_to(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
     extra = len(have) - len(shape)
     if extra < 0 or any(h != s and s != 1 for h, s in zip(have[extra:], shape, strict=True)):
         return gradient
-    return gradient.sum_to_size(shape)  # type: ignore[attr-defined]
+    return gradient.sum_to_size(shape)
 
 
 def _reachable(roots: Sequence[Node]) -> list[Node]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from .._state import state
 
@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class _Switch:
     """Sets attributes of the thread's state for the length of a `with` block, or of a decorated call."""
 
-    _values: Any  # attributes of the state and what they are set to
+    _values: dict[str, bool]  # attributes of the state and what they are set to
 
     def __init__(self) -> None:
         self._outer: list[dict[str, Any]] = []
@@ -50,13 +50,17 @@ class _Switch:
 class no_grad(_Switch):
     """Operators inside are not recorded: no nodes are built and results do not require grad."""
 
-    _values: ClassVar[dict[str, bool]] = {"grad_enabled": False}
+    def __init__(self) -> None:
+        super().__init__()
+        self._values = {"grad_enabled": False}
 
 
 class enable_grad(_Switch):
     """Operators inside are recorded, also within `no_grad`."""
 
-    _values: ClassVar[dict[str, bool]] = {"grad_enabled": True}
+    def __init__(self) -> None:
+        super().__init__()
+        self._values = {"grad_enabled": True}
 
 
 class inference_mode(_Switch):

@@ -78,7 +78,7 @@ def evaluate(options: argparse.Namespace) -> int:
             counts += train.confusion_matrix(scores, labels, len(classes)).numpy()
             n += len(labels)
     by_class = counts.diagonal() / np.maximum(counts.sum(axis=1), 1)
-    result = {
+    result: dict[str, Any] = {
         "test_accuracy": float(counts.trace() / n),
         "test_loss": total / n,
         "examples": n,

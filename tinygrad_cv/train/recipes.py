@@ -69,6 +69,8 @@ def load_data(name: str, size: tuple[int, int], channels: int) -> tuple[Any, Any
 
     DatasetError, naming what is missing or broken, otherwise.
     """
+    train: ImageArrays
+    test: ImageArrays
     if name == "mnist":
         train, test = data.MNIST(train=True, normalize=True), data.MNIST(train=False, normalize=True)
         return train, test, train.classes
