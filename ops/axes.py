@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..extend import Array, Op, call, op
@@ -75,7 +77,7 @@ class permute(Op):
             raise ValueError(f"permute: dims {given} are not an order of the {n} axes of shape {input.shape}")
         return input, axes
 
-    def reference(input: Array, *dims: int) -> np.ndarray:
+    def reference(input: Array, *dims: int | Sequence[int]) -> np.ndarray:
         return input.transpose(dims[0])
 
     def grad_input(upstream, dims):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 import tinygrad_cv as tg
@@ -31,6 +33,27 @@ def fitted(grad, shape):
     return grad if grad.shape == shape else grad.sum_to_size(shape)
 
 
+def product_cost(input, other) -> tuple[float, float]:
+    """FLOPs and bytes (float32, every array moved once) of a product, from the shapes of its operands."""
+    rows = input[:-1]
+    columns = other[-1:] if len(other) > 1 else ()
+    batch = np.broadcast_shapes(rows[:-1], other[:-2])
+    out = math.prod(batch) * math.prod(rows[-1:]) * math.prod(columns)
+    return 2.0 * out * input[-1], 4.0 * (math.prod(input) + math.prod(other) + out)
+
+
+def _linear_cost(input, weight, bias=None) -> tuple[float, float]:
+    rows = math.prod(input[:-1])
+    out = rows * weight[0]
+    flops = 2.0 * out * weight[1] + (0 if bias is None else out)
+    return flops, 4.0 * (math.prod(input) + math.prod(weight) + out + (0 if bias is None else weight[0]))
+
+
+def _weight_grad_cost(input, other) -> tuple[float, float]:
+    out = input[-1] * other[-1]
+    return 2.0 * out * math.prod(input[:-1]), 4.0 * (math.prod(input) + math.prod(other) + out)
+
+
 def _matmul_domain(draw):
     n, k, m = (draw.integer(1, 4) for _ in range(3))
     batch = draw.shape((0, 2), high=3)
@@ -49,7 +72,12 @@ def _matmul_domain(draw):
     return call(draw.real(a), draw.real(b))
 
 
-@op("matmul", domain=_matmul_domain, formula="out[..., i, j] = sum_k input[..., i, k] * other[..., k, j]")
+@op(
+    "matmul",
+    domain=_matmul_domain,
+    formula="out[..., i, j] = sum_k input[..., i, k] * other[..., k, j]",
+    cost=product_cost,
+)
 class matmul(Op):
     """The matrix product: (..., n, k) @ (..., k, m) -> (..., n, m), with leading axes broadcast; 1-D operands as vectors.
 
@@ -103,7 +131,7 @@ def _linear_domain(draw):
     return call(draw.real((*batch, n)), draw.real((m, n)), draw.choice([None, draw.real((m,))]))
 
 
-@op("linear", domain=_linear_domain, formula="input @ weight^T + bias", method=False)
+@op("linear", domain=_linear_domain, formula="input @ weight^T + bias", cost=_linear_cost, method=False)
 class linear(Op):
     """y = x W^T + b for x of shape (..., in_features), W (out_features, in_features), b (out_features).
 
@@ -144,7 +172,13 @@ def _weight_grad_domain(draw):
     return call(draw.real((*batch, draw.integer(1, 4))), draw.real((*batch, draw.integer(1, 4))))
 
 
-@op("linear_weight_grad", domain=_weight_grad_domain, formula="out[i, j] = sum input[..., i] * other[..., j]", method=False)
+@op(
+    "linear_weight_grad",
+    domain=_weight_grad_domain,
+    formula="out[i, j] = sum input[..., i] * other[..., j]",
+    cost=_weight_grad_cost,
+    method=False,
+)
 class linear_weight_grad(Op):
     """input^T other for (..., n) and (..., m), all leading axes summed: (n, m).
 

@@ -429,7 +429,7 @@ class batch_norm(Composite):
             scale = scale * weight
         shift = -running_mean * scale if bias is None else bias - running_mean * scale
         shape = batch_layout(input.shape).per_weight
-        return input * scale.reshape(shape) + shift.reshape(shape)
+        return tg.addcmul(shift.reshape(shape), input, scale.reshape(shape))
 
 
 def _layer_norm_domain(draw):

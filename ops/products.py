@@ -8,7 +8,7 @@ import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
 from .cpu.gemm import gemm
-from .linear import fitted, same_dtype
+from .linear import fitted, product_cost, same_dtype
 
 
 def check_shapes(name: str, layout: str, **tensors) -> None:
@@ -32,7 +32,8 @@ def _sizes(draw, layout: str, *rest):
     return call(*(draw.real([size[label] for label in labels]) for labels in layout.split(",")), *rest)
 
 
-@op("mm", domain=lambda draw: _sizes(draw, "nk,km"), formula="out[i, j] = sum_k input[i, k] * mat2[k, j]")
+@op("mm", domain=lambda draw: _sizes(draw, "nk,km"), formula="out[i, j] = sum_k input[i, k] * mat2[k, j]",
+    cost=product_cost)  # fmt: skip
 class mm(Op):
     """The product of two matrices, (n, k) and (k, m), without broadcasting. ValueError for other shapes."""
 
@@ -50,7 +51,8 @@ class mm(Op):
         return input.mT @ upstream
 
 
-@op("bmm", domain=lambda draw: _sizes(draw, "bnk,bkm"), formula="out[b, i, j] = sum_k input[b, i, k] * mat2[b, k, j]")
+@op("bmm", domain=lambda draw: _sizes(draw, "bnk,bkm"), formula="out[b, i, j] = sum_k input[b, i, k] * mat2[b, k, j]",
+    cost=product_cost)  # fmt: skip
 class bmm(Op):
     """The products of two batches of matrices, (b, n, k) and (b, k, m), without broadcasting. ValueError for other shapes."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from operator import index as as_int
 
 import numpy as np
@@ -113,7 +114,7 @@ class reshape(Op):
             shape = full_shape("reshape", input.shape, shape)
         return input, shape
 
-    def reference(input: Array, *shape: int) -> np.ndarray:
+    def reference(input: Array, *shape: int | Sequence[int]) -> np.ndarray:
         return input.reshape(shape[0])
 
     def grad_input(upstream, ctx):
@@ -143,7 +144,7 @@ class view(Op):
             )
         return input, shape
 
-    def reference(input: Array, *shape: int) -> np.ndarray:
+    def reference(input: Array, *shape: int | Sequence[int]) -> np.ndarray:
         return input.reshape(shape[0])
 
     def grad_input(upstream, ctx):
@@ -275,7 +276,7 @@ class expand(Op):
     def prepare(input, *sizes):
         return input, _broadcast_shape("expand", input._data.shape, unpacked(sizes))
 
-    def reference(input: Array, *sizes: int) -> np.ndarray:
+    def reference(input: Array, *sizes: int | Sequence[int]) -> np.ndarray:
         return _expanded(input, sizes[0])
 
     def grad_input(upstream, ctx):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 import tinygrad_cv as tg
@@ -24,7 +26,7 @@ class repeat(Op):
             raise ValueError(f"repeat: expected a count of 0 or more for each axis of shape {input.shape}, got {repeats}")
         return input, repeats
 
-    def reference(input: Array, *repeats: int) -> np.ndarray:
+    def reference(input: Array, *repeats: int | Sequence[int]) -> np.ndarray:
         return np.tile(input, repeats[0])
 
     def grad_input(upstream, ctx, repeats):
@@ -47,7 +49,7 @@ class tile(Composite):
             raise ValueError(f"tile: counts must be 0 or more, got {dims}")
         return input, (1,) * (input.ndim - len(dims)) + dims
 
-    def reference(input: Array, *dims: int) -> np.ndarray:
+    def reference(input: Array, *dims: int | Sequence[int]) -> np.ndarray:
         return np.tile(input, dims[0])
 
     def compose(input, *dims):
@@ -135,7 +137,7 @@ class flip(Op):
     def prepare(input, *dims):
         return input, canonical_axes("flip", unpacked(dims), input.ndim, "dims")
 
-    def reference(input: Array, *dims: int) -> np.ndarray:
+    def reference(input: Array, *dims: int | Sequence[int]) -> np.ndarray:
         return np.array(np.flip(input, dims[0] if input.ndim else ()), order="C")
 
     def grad_input(upstream, dims):

@@ -27,7 +27,9 @@ def same_start() -> Iterator[None]:
     tg.manual_seed(0)
     np.random.seed(0)
     yield
-    assert tg.is_grad_enabled() and not tg.is_inference_mode_enabled(), "the test left gradient recording switched"
+    recording = tg.is_grad_enabled()
+    tg.set_grad_enabled(True)
+    assert recording and not tg.is_inference_mode_enabled(), "the test left gradient recording switched"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

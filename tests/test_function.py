@@ -86,7 +86,7 @@ def test_needs_input_grad_and_several_inputs_and_outputs() -> None:
         @staticmethod
         def backward(ctx: Any, g0: tg.Tensor, g1: tg.Tensor) -> Any:
             seen.append(ctx.needs_input_grad)
-            a, b = ctx.saved_tensors
+            _, b = ctx.saved_tensors
             return g0 * b + g1, None, None
 
     a, b = leaf(2.0, 3.0), tg.tensor([5.0, 7.0], dtype=tg.float64)
@@ -222,7 +222,7 @@ def test_other_errors() -> None:
         def backward(ctx: Any, g: tg.Tensor) -> Any:
             return g, g
 
-    with pytest.raises(RuntimeError, match="GradientForANumber: .*argument 1 of forward, which was no Tensor"):
+    with pytest.raises(RuntimeError, match=r"GradientForANumber: .*argument 1 of forward, which was no Tensor"):
         GradientForANumber.apply(leaf(1.0), 2.0).backward()
 
     class SavesAnArray(Function):
@@ -313,7 +313,7 @@ def test_once_differentiable_refuses_a_second_derivative() -> None:
     assert gradcheck(Once.apply, x)
     (first,) = tg.autograd.grad(Once.apply(x * 1), x, create_graph=True)
     assert first.item() == 4.0
-    with pytest.raises(RuntimeError, match="Once: .*once_differentiable"):
+    with pytest.raises(RuntimeError, match=r"Once: .*once_differentiable"):
         tg.autograd.grad(first, x)
 
 

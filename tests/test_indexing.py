@@ -310,6 +310,18 @@ def test_in_place_forms_return_the_tensor_and_keep_retained_gradients():
     np.testing.assert_allclose(w.grad.numpy(), 5 * 2 * values(3))
 
 
+def test_retained_gradients_follow_bases_and_views_through_writes():
+    w = tg.tensor(values(3), requires_grad=True)
+    x = w * 1.0
+    v = x[:2]
+    x.retain_grad()
+    v.retain_grad()
+    x.mul_(3)
+    v.mul_(5)
+    v.backward(tg.tensor([1.0, 10.0], dtype=f64))
+    assert v.grad.tolist() == [1, 10] and x.grad.tolist() == [1, 10, 0] and w.grad.tolist() == [15, 150, 0]
+
+
 def test_augmented_assignment_to_an_element():
     w = tg.tensor(values(3), requires_grad=True)
     x = w * 1.0

@@ -301,3 +301,13 @@ def test_matrix_power_rank_and_pinv():
     np.testing.assert_allclose(
         tg.linalg.pinv(tg.tensor([[1.0, 2.0], [2.0, 4.0]], dtype=tg.float64)).numpy(), np.array([[1, 2], [2, 4]]) / 25
     )
+
+
+def test_costs_of_products_count_multiplications_and_additions():
+    cost = {name: tg.ops.get(name).cost for name in ("matmul", "linear", "linear_weight_grad", "mm", "bmm")}
+    assert cost["matmul"]((3, 4), (4, 5)) == cost["mm"]((3, 4), (4, 5)) == (120, 4 * (12 + 20 + 15))
+    assert cost["matmul"]((7, 1, 3, 4), (2, 4, 5)) == (14 * 120, 4 * (84 + 40 + 210))
+    assert cost["matmul"]((4,), (4,)) == (8, 4 * 9)
+    assert cost["bmm"]((2, 3, 4), (2, 4, 5)) == (240, 4 * (24 + 40 + 30))
+    assert cost["linear"]((3, 4), (5, 4), (5,)) == (135, 4 * (12 + 20 + 15 + 5))
+    assert cost["linear_weight_grad"]((3, 5), (3, 4)) == (120, 4 * (15 + 12 + 20))

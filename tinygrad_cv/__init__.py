@@ -55,7 +55,7 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 bool = bool_
 
-from . import tensor_methods  # attaches the conversions (.float(), .copy_(), ...)
+from . import indexing  # isort: skip  (puts `x[...]` on Tensor)
 from . import ops  # type: ignore[attr-defined]  # isort: skip  (registers the built-in operators)
 
 _LAZY_MODULES = (

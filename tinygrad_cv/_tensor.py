@@ -17,12 +17,16 @@ from ._state import state
 from .autograd.node import Constant, Node, Storage
 from .devices import CPU, Device, as_device
 from .registry import find, on_registration
+from .tensor_methods import TensorMethods
 
 if TYPE_CHECKING:
     from ._operator_stubs import OperatorMethods
     from .registry import Operator
 else:
-    OperatorMethods = object
+
+    class OperatorMethods:
+        """What `_attach` adds when operators register; type checkers read it from the generated stub."""
+
 
 _PYTHON_OPERATORS = {
     "__add__": "add", "__sub__": "sub", "__mul__": "mul", "__truediv__": "div", "__floordiv__": "floor_divide",
@@ -33,7 +37,7 @@ _PYTHON_OPERATORS = {
 _UNARY_OPERATORS = {"__neg__": "neg", "__pos__": "positive", "__abs__": "abs", "__invert__": "bitwise_not"}
 
 
-class Tensor(OperatorMethods):
+class Tensor(OperatorMethods, TensorMethods):
     """A dense array with an optional history. Make one with `tg.tensor`, not with this class.
 
     dtype: one of `tg.dtypes.SUPPORTED`; float32 unless asked otherwise. requires_grad: operators applied to it are recorded.
@@ -366,7 +370,7 @@ class Tensor(OperatorMethods):
         raise TypeError("tensors are not pickled, since unpickling can run code; use tg.save and tg.load (safetensors)")
 
     def __getitem__(self, index: Any) -> Tensor:
-        from .indexing import get
+        from .indexing import get  # once imported, its functions stand here themselves
 
         return get(self, index)
 
@@ -408,7 +412,18 @@ class Tensor(OperatorMethods):
             if base._requires_grad or state.capture is not None:
                 record(op, (current,), attrs, (step,), base._requires_grad)
             current = step
-        self._node, self._slot, self._requires_grad = current._node, current._slot, current._requires_grad
+        self._take_history(current)
+
+    def _take_history(self, other: Tensor) -> None:
+        """Takes the place of `other` in the graph; a retained gradient follows this tensor to its new value."""
+        retained = self._retains_grad and self._node is not None
+        if retained and self._node.retained is not None:  # type: ignore[union-attr]
+            self._node.retained.pop(self._slot, None)  # type: ignore[union-attr]
+        self._node, self._slot, self._requires_grad = other._node, other._slot, other._requires_grad
+        if retained:
+            self._retains_grad = False
+            if self._requires_grad:
+                self.retain_grad()
 
     def _rebase(self, result: Tensor) -> None:
         """This view was overwritten by `result`: the base's history becomes the old base with this region replaced."""
@@ -419,7 +434,7 @@ class Tensor(OperatorMethods):
         updated = wrap(base._data)
         wants = base._requires_grad or result._requires_grad
         record(_operator("view_scatter").operator, (base, result), (self._view_chain,), (updated,), wants)
-        base._node, base._slot, base._requires_grad = updated._node, updated._slot, wants
+        base._take_history(updated)
         base._generation += 1
         self._refresh_view()
 

@@ -303,14 +303,8 @@ def finish_inplace(target: Tensor, result: Tensor, array: np.ndarray | None) -> 
             return  # under no_grad the values change and the history stays
     elif result._node is None:
         return
-    retained = target._retains_grad and target._node is not None
-    if retained:
-        target._node.retained.pop(target._slot, None)  # type: ignore[union-attr]
-        target._retains_grad = False
     if target._base is not None:
         target._rebase(result)
     else:
-        target._node, target._slot, target._requires_grad = result._node, result._slot, result._requires_grad
+        target._take_history(result)
         target._generation += 1
-    if retained and target._requires_grad:
-        target.retain_grad()  # follows the tensor to its new value

@@ -192,3 +192,7 @@ def assign(tensor: Tensor, index: Any, value: Any, name: str = "setitem") -> Non
         dispatch.record(get_operator("setitem"), (tensor, value), (items,), (result,), wants)
     put(tensor._data, items, data)
     dispatch.finish_inplace(tensor, result, None)
+
+
+Tensor.__getitem__ = get  # type: ignore[method-assign]
+Tensor.__setitem__ = assign  # type: ignore[method-assign, assignment]

@@ -1,144 +1,163 @@
 """Tensor methods that are no operators: conversions by name, in-place writes, new tensors like this one.
 
-Each function here becomes a method of the same name when this module is imported.
+A base class of Tensor, so that editors and type checkers see it. What it needs of the package is imported when a method runs:
+this module stands below `_tensor`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import builtins
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import creation, dtypes, indexing
-from ._tensor import Tensor, wrap
-from .registry import get as get_operator
+from . import dtypes
 
-# Indexing -------------------------------------------------------------------------------------------------------------
-
-Tensor.__getitem__ = indexing.get  # type: ignore[method-assign]
-Tensor.__setitem__ = indexing.assign  # type: ignore[method-assign, assignment]
+if TYPE_CHECKING:
+    from ._tensor import Tensor
 
 
-def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """A view of all windows of `size` elements along `dimension`, `step` apart, their elements on a new last axis.
+class TensorMethods:
+    """Mixed into Tensor. `self` is always a Tensor."""
 
-    (The im2col of images is `tg.unfold`.)
-    """
-    windows: Tensor = get_operator("sliding_windows").function(self, dimension, size, step)
-    return windows
+    # Conversion -------------------------------------------------------------------------------------------------------
 
+    def float(self: Any) -> Tensor:
+        """This tensor as float32; itself if it is."""
+        return self.to(dtypes.float32)  # type: ignore[no-any-return]
 
-# Conversion -----------------------------------------------------------------------------------------------------------
+    def double(self: Any) -> Tensor:
+        """This tensor as float64; itself if it is."""
+        return self.to(dtypes.float64)  # type: ignore[no-any-return]
 
+    def half(self: Any) -> Tensor:
+        """This tensor as float16; itself if it is."""
+        return self.to(dtypes.float16)  # type: ignore[no-any-return]
 
-_CONVERSIONS = {
-    "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "long": dtypes.int64, "int": dtypes.int32,
-    "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
-}  # fmt: skip
+    def long(self: Any) -> Tensor:
+        """This tensor as int64, fractions dropped; itself if it is."""
+        return self.to(dtypes.int64)  # type: ignore[no-any-return]
 
+    def int(self: Any) -> Tensor:
+        """This tensor as int32, fractions dropped; itself if it is."""
+        return self.to(dtypes.int32)  # type: ignore[no-any-return]
 
-def _conversion(name: str, dtype: np.dtype[Any]) -> Callable[[Tensor], Tensor]:
-    def convert(self: Tensor) -> Tensor:
-        return self.to(dtype)
+    def short(self: Any) -> Tensor:
+        """This tensor as int16, fractions dropped; itself if it is."""
+        return self.to(dtypes.int16)  # type: ignore[no-any-return]
 
-    convert.__name__ = name
-    convert.__doc__ = f"This tensor as {dtype}; itself if it is. Floats become integers by dropping their fraction."
-    return convert
+    def char(self: Any) -> Tensor:
+        """This tensor as int8, fractions dropped; itself if it is."""
+        return self.to(dtypes.int8)  # type: ignore[no-any-return]
 
+    def byte(self: Any) -> Tensor:
+        """This tensor as uint8, fractions dropped; itself if it is."""
+        return self.to(dtypes.uint8)  # type: ignore[no-any-return]
 
-def type_as(self: Tensor, other: Tensor) -> Tensor:
-    """This tensor in the dtype of `other`."""
-    return self.to(other.dtype)
+    def bool(self: Any) -> Tensor:
+        """Whether each element differs from 0; the tensor itself if it is bool."""
+        return self.to(dtypes.bool_)  # type: ignore[no-any-return]
 
+    def type_as(self: Any, other: Tensor) -> Tensor:
+        """This tensor in the dtype of `other`."""
+        return self.to(other.dtype)  # type: ignore[no-any-return]
 
-def view_as(self: Tensor, other: Tensor) -> Tensor:
-    """`self.view(other.shape)`."""
-    return self.view(other.shape)  # type: ignore[attr-defined, no-any-return]
+    def view_as(self: Any, other: Tensor) -> Tensor:
+        """`self.view(other.shape)`."""
+        return self.view(other.shape)  # type: ignore[no-any-return]
 
+    def reshape_as(self: Any, other: Tensor) -> Tensor:
+        """`self.reshape(other.shape)`."""
+        return self.reshape(other.shape)  # type: ignore[no-any-return]
 
-def reshape_as(self: Tensor, other: Tensor) -> Tensor:
-    """`self.reshape(other.shape)`."""
-    return self.reshape(other.shape)  # type: ignore[attr-defined, no-any-return]
+    def unfold(self: Any, dimension: builtins.int, size: builtins.int, step: builtins.int) -> Tensor:
+        """A view of all windows of `size` elements along `dimension`, `step` apart, their elements on a new last axis.
 
+        (The im2col of images is `tg.unfold`.)
+        """
+        return self.sliding_windows(dimension, size, step)  # type: ignore[no-any-return]
 
-def nelement(self: Tensor) -> int:
-    """The number of elements, as `numel()`."""
-    return self.numel()
+    def nelement(self: Any) -> builtins.int:
+        """The number of elements, as `numel()`."""
+        return self.numel()  # type: ignore[no-any-return]
 
+    def ndimension(self: Any) -> builtins.int:
+        """The number of axes, as `dim()`."""
+        return self.dim()  # type: ignore[no-any-return]
 
-def ndimension(self: Tensor) -> int:
-    """The number of axes, as `dim()`."""
-    return self.dim()
+    # New tensors ------------------------------------------------------------------------------------------------------
 
+    def new_tensor(
+        self: Any, data: Any, *, dtype: Any = None, device: Any = "cpu", requires_grad: builtins.bool = False
+    ) -> Tensor:
+        """A tensor of `data`, copied, with the dtype of this one unless given."""
+        from .creation import tensor
 
-# New tensors ----------------------------------------------------------------------------------------------------------
+        return tensor(data, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
+    def new_zeros(
+        self: Any, *size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: builtins.bool = False
+    ) -> Tensor:
+        """Zeros of shape `size`, with the dtype of this tensor unless given."""
+        from .creation import zeros
 
-def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
-    """A tensor of `data`, copied, with the dtype of this one unless given."""
-    if isinstance(data, Tensor):
-        data = data._data
-    return creation.tensor(
-        np.array(data), dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad
-    )
+        return zeros(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
+    def new_ones(self: Any, *size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: builtins.bool = False) -> Tensor:
+        """Ones of shape `size`, with the dtype of this tensor unless given."""
+        from .creation import ones
 
-def new_zeros(self: Tensor, *size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
-    """Zeros of shape `size`, with the dtype of this tensor unless given."""
-    return creation.zeros(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+        return ones(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
+    def new_empty(
+        self: Any, *size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: builtins.bool = False
+    ) -> Tensor:
+        """A tensor of shape `size` with unspecified values, with the dtype of this tensor unless given."""
+        from .creation import empty
 
-def new_ones(self: Tensor, *size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
-    """Ones of shape `size`, with the dtype of this tensor unless given."""
-    return creation.ones(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+        return empty(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
+    def new_full(
+        self: Any,
+        size: Sequence[builtins.int],
+        fill_value: Any,
+        *,
+        dtype: Any = None,
+        device: Any = "cpu",
+        requires_grad: builtins.bool = False,
+    ) -> Tensor:
+        """`fill_value` in shape `size`, with the dtype of this tensor unless given."""
+        from .creation import full
 
-def new_empty(self: Tensor, *size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
-    """A tensor of shape `size` with unspecified values, with the dtype of this tensor unless given."""
-    return creation.empty(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+        return full(size, fill_value, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
+    # In-place writes --------------------------------------------------------------------------------------------------
 
-def new_full(
-    self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
-) -> Tensor:
-    """`fill_value` in shape `size`, with the dtype of this tensor unless given."""
-    return creation.full(
-        size, fill_value, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad
-    )
+    def copy_(self: Any, src: Tensor, non_blocking: builtins.bool = False) -> Tensor:
+        """Writes `src`, broadcast and cast, into this tensor. Gradients then flow to `src` and no longer to the old values.
 
+        ValueError if `src` does not broadcast to this shape; RuntimeError where this memory may not be written.
+        """
+        from .indexing import assign
 
-# In-place writes ------------------------------------------------------------------------------------------------------
+        if not isinstance(src, TensorMethods):
+            raise TypeError(f"copy_: expected a Tensor, got {type(src).__name__}; use fill_ for a number")
+        assign(self, ..., src, "copy_")
+        return self  # type: ignore[no-any-return]
 
+    def fill_(self: Any, value: Any) -> Tensor:
+        """Sets every element to `value`, a number or a 0-d tensor (which then receives the gradient)."""
+        from .indexing import assign
 
-def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
-    """Writes `src`, broadcast and cast, into this tensor. Gradients then flow to `src` and no longer to the old values.
+        if np.ndim(value) if not isinstance(value, TensorMethods) else value.ndim:  # type: ignore[attr-defined]
+            raise ValueError(f"fill_: expected a number or a 0-d tensor, got shape {np.shape(value)}; use copy_")
+        assign(self, ..., value, "fill_")
+        return self  # type: ignore[no-any-return]
 
-    ValueError if `src` does not broadcast to this shape; RuntimeError where this memory may not be written.
-    """
-    if not isinstance(src, Tensor):
-        raise TypeError(f"copy_: expected a Tensor, got {type(src).__name__}; use fill_ for a number")
-    indexing.assign(self, ..., src, "copy_")
-    return self
+    def zero_(self: Any) -> Tensor:
+        """Sets every element to 0."""
+        from .indexing import assign
 
-
-def fill_(self: Tensor, value: Any) -> Tensor:
-    """Sets every element to `value`, a number or a 0-d tensor (which then receives the gradient)."""
-    if isinstance(value, Tensor) and value.ndim:
-        raise ValueError(f"fill_: expected a number or a 0-d tensor, got shape {value.shape}; use copy_")
-    indexing.assign(self, ..., value, "fill_")
-    return self
-
-
-def zero_(self: Tensor) -> Tensor:
-    """Sets every element to 0."""
-    indexing.assign(self, ..., wrap(np.zeros((), self.dtype)), "zero_")
-    return self
-
-
-for _method in (
-    unfold, type_as, view_as, reshape_as, nelement, ndimension, new_tensor, new_zeros, new_ones, new_empty, new_full, copy_,
-    fill_, zero_, *(_conversion(name, dtype) for name, dtype in _CONVERSIONS.items()),
-):  # fmt: skip
-    _method.__qualname__ = f"Tensor.{_method.__name__}"
-    setattr(Tensor, _method.__name__, _method)
+        assign(self, ..., 0, "zero_")
+        return self  # type: ignore[no-any-return]

@@ -5,8 +5,9 @@ inputs that one kernel tap meets lie at a constant distance from the outputs: ou
 range of p, which vectorises whatever the stride, dilation and number of axes are. The few p that fall into the padding are computed
 and dropped. The gradient in the input is the same computation on the other operand, once for every remainder of the stride.
 
-Tiling: 4 output channels times 4 taps at a time, over chunks of 512 positions (the sums, 8 KB, stay in L1). Work is shared out by
-images, then groups, then channels; threads never write to the same place, and private weight gradients are added at the end.
+Tiling: up to 6 output channels by 4 vectors of positions in registers (`tiles`), over all taps at once; for the weight's gradient 6
+output channels by 4 taps, over all positions of as many images as fit into half the L2 cache. Work is shared out by images, then
+groups, then channels; threads never write to the same place, and private weight gradients are added at the end.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygrad_cv.kernels import threads
-from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel, prange
+from tinygrad_cv.kernels.jit import helper, kernel, prange
 
-from ..sliding import padding_pairs
+from ..sliding import convolve_weight_grad, padding_pairs
+from .tiles import LANES_SLACK, REGISTER_BYTES, ROWS, TAPS, VECTORS, copy_row, dot_tile, tap_tile
 
-CHUNK = 512
+CHUNK = 512  # positions whose sums are kept together, 12 KB for 6 channels
+LONG_CHUNK = 4096  # positions of one pass of `correlate_rows`
+CACHE = 1 << 19  # bytes of operands that one pass may hold, half an L2 cache
 _SERIAL_BELOW = 200_000  # multiplications: fewer run on the calling thread
 
 
@@ -128,149 +132,87 @@ def fill_grid(x, start, channels, layout, grid):
                         d = q_d * step_d + phase_d - layout[6]
                         for q_h in range(grid_h):
                             h = q_h * step_h + phase_h - layout[7]
-                            row = grid[at : at + grid_w]
-                            at += grid_w
                             if d < 0 or d >= depth or h < 0 or h >= height:
-                                row[:] = 0
+                                for i in range(at, at + grid_w):
+                                    grid[i] = 0
+                                at += grid_w
                                 continue
                             begin = start + ((c * depth + d) * height + h) * width + first * step_w + shift
-                            row[:first] = 0
-                            row[stop:] = 0
-                            inner = row[first:stop]
+                            for i in range(at, at + first):
+                                grid[i] = 0
                             if step_w == 1:
-                                source = x[begin : begin + stop - first]
-                                for i in range(stop - first):
-                                    inner[i] = source[i]
+                                copy_row(x, begin, grid, at + first, stop - first)
                             else:
                                 for i in range(stop - first):
-                                    inner[i] = x[begin + i * step_w]
+                                    grid[at + first + i] = x[begin + i * step_w]
+                            for i in range(at + stop, at + grid_w):
+                                grid[i] = 0
+                            at += grid_w
 
 
 @helper
-def taps_4x4(sums, grid, o0, o1, o2, o3, w, n):
-    """Adds 4 taps to the sums of 4 output channels. w: 16 weights, those of a tap together."""
-    a0, a1, a2, a3 = w[0], w[1], w[2], w[3]
-    b0, b1, b2, b3 = w[4], w[5], w[6], w[7]
-    c0, c1, c2, c3 = w[8], w[9], w[10], w[11]
-    d0, d1, d2, d3 = w[12], w[13], w[14], w[15]
-    g0, g1, g2, g3 = grid[o0 : o0 + n], grid[o1 : o1 + n], grid[o2 : o2 + n], grid[o3 : o3 + n]
-    for i in range(n):
-        x0, x1, x2, x3 = g0[i], g1[i], g2[i], g3[i]
-        sums[i] += a0 * x0 + b0 * x1 + c0 * x2 + d0 * x3
-        sums[CHUNK + i] += a1 * x0 + b1 * x1 + c1 * x2 + d1 * x3
-        sums[2 * CHUNK + i] += a2 * x0 + b2 * x1 + c2 * x2 + d2 * x3
-        sums[3 * CHUNK + i] += a3 * x0 + b3 * x1 + c3 * x2 + d3 * x3
+def run_taps(block, source, start, offsets, first, count, weights, weights_at, initial, sums, n):
+    """The sums of `block` output channels over n positions from source[start:], all taps, in tiles of about equal width."""
+    lanes = REGISTER_BYTES // source.itemsize
+    vectors = (n + lanes - 1) // lanes
+    tiles = (vectors + VECTORS - 1) // VECTORS
+    for t in range(tiles):
+        v = vectors * t // tiles
+        wide, at = vectors * (t + 1) // tiles - v, v * lanes
+        if block == 6:
+            tap_tile(6, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
+        elif block == 4:
+            tap_tile(4, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
+        elif block == 2:
+            tap_tile(2, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
+        else:
+            tap_tile(1, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
 
 
 @helper
-def taps_4x1(sums, grid, o0, w, n):
-    """Adds 1 tap to the sums of 4 output channels."""
-    a0, a1, a2, a3 = w[0], w[1], w[2], w[3]
-    g0 = grid[o0 : o0 + n]
-    for i in range(n):
-        x0 = g0[i]
-        sums[i] += a0 * x0
-        sums[CHUNK + i] += a1 * x0
-        sums[2 * CHUNK + i] += a2 * x0
-        sums[3 * CHUNK + i] += a3 * x0
-
-
-@helper
-def taps_1x4(sums, grid, o0, o1, o2, o3, w, n):
-    """Adds 4 taps to the sums of 1 output channel."""
-    a, b, c, d = w[0], w[1], w[2], w[3]
-    g0, g1, g2, g3 = grid[o0 : o0 + n], grid[o1 : o1 + n], grid[o2 : o2 + n], grid[o3 : o3 + n]
-    for i in range(n):
-        sums[i] += a * g0[i] + b * g1[i] + c * g2[i] + d * g3[i]
-
-
-@helper
-def taps_1x1(sums, grid, o0, w, n):
-    """Adds 1 tap to the sums of 1 output channel."""
-    a, g0 = w[0], grid[o0 : o0 + n]
-    for i in range(n):
-        sums[i] += a * g0[i]
-
-
-@helper
-def store_rows(sums, y, base, begin, n, out_h, out_w, strides, grid_h, grid_w, size_h, size_w, start):
-    """Writes the chunk [begin, begin + n) of flat grid positions to the output channel at y[base:], without the padding's share."""
-    for row in range(begin // grid_w, (begin + n - 1) // grid_w + 1):
-        q_d, q_h = row // grid_h, row % grid_h
-        low, high = max(begin, row * grid_w), min(begin + n, row * grid_w + size_w)
+def store_rows(sums, at, y, base, begin, n, out_h, out_w, strides, grid_h, grid_w, size_h, size_w, start_d, start_h, start_w):
+    """Writes the sums of flat grid positions [begin, begin + n) to the output channel at y[base:], without the padding's share."""
+    row = begin // grid_w
+    q_d, q_h = row // grid_h, row % grid_h
+    edge = row * grid_w
+    while edge < begin + n:
+        low, high = max(begin, edge), min(begin + n, edge + size_w)
         if q_h < size_h and low < high:
-            line = (q_d * strides[0] + start[0]) * out_h + q_h * strides[1] + start[1]
-            to = base + line * out_w + (low - row * grid_w) * strides[2] + start[2]
+            line = (q_d * strides[0] + start_d) * out_h + q_h * strides[1] + start_h
+            to = base + line * out_w + (low - edge) * strides[2] + start_w
             if strides[2] == 1:
-                target, source = y[to : to + high - low], sums[low - begin : high - begin]
-                for i in range(high - low):
-                    target[i] = source[i]
+                copy_row(sums, at + low - begin, y, to, high - low)
             else:
                 for i in range(high - low):
-                    y[to + i * strides[2]] = sums[low - begin + i]
-
-
-@helper(fastmath=REDUCTION)
-def dots_4x4(out, at, stride, g, g_stride, grid, o0, o1, o2, o3, begin, n):
-    """Adds the 16 products of 4 rows of g with 4 taps of the grid to out[at:], one row for each row of g."""
-    g0, g1 = g[begin : begin + n], g[g_stride + begin : g_stride + begin + n]
-    g2, g3 = g[2 * g_stride + begin : 2 * g_stride + begin + n], g[3 * g_stride + begin : 3 * g_stride + begin + n]
-    o0, o1, o2, o3 = o0 + begin, o1 + begin, o2 + begin, o3 + begin
-    t0, t1, t2, t3 = grid[o0 : o0 + n], grid[o1 : o1 + n], grid[o2 : o2 + n], grid[o3 : o3 + n]
-    zero = g.dtype.type(0)
-    a0, a1, a2, a3 = zero, zero, zero, zero
-    b0, b1, b2, b3 = zero, zero, zero, zero
-    c0, c1, c2, c3 = zero, zero, zero, zero
-    d0, d1, d2, d3 = zero, zero, zero, zero
-    for i in range(n):
-        p, q, r, s = g0[i], g1[i], g2[i], g3[i]
-        x0, x1, x2, x3 = t0[i], t1[i], t2[i], t3[i]
-        a0 += p * x0
-        a1 += p * x1
-        a2 += p * x2
-        a3 += p * x3
-        b0 += q * x0
-        b1 += q * x1
-        b2 += q * x2
-        b3 += q * x3
-        c0 += r * x0
-        c1 += r * x1
-        c2 += r * x2
-        c3 += r * x3
-        d0 += s * x0
-        d1 += s * x1
-        d2 += s * x2
-        d3 += s * x3
-    add_four(out, at, a0, a1, a2, a3)
-    add_four(out, at + stride, b0, b1, b2, b3)
-    add_four(out, at + 2 * stride, c0, c1, c2, c3)
-    add_four(out, at + 3 * stride, d0, d1, d2, d3)
+                    y[to + i * strides[2]] = sums[at + low - begin + i]
+        edge += grid_w
+        q_h += 1
+        if q_h == grid_h:
+            q_d, q_h = q_d + 1, 0
 
 
 @helper
-def add_four(out, at, v0, v1, v2, v3):
-    """Adds four numbers to out[at : at + 4]."""
-    out[at] += v0
-    out[at + 1] += v1
-    out[at + 2] += v2
-    out[at + 3] += v3
+def run_dots(block, images, n, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride):
+    """Adds the products of `block` lines with 4 taps over n positions of `images` images to out."""
+    lanes = REGISTER_BYTES // source.itemsize
+    v = (n + lanes - 1) // lanes
+    if block == 6:
+        dot_tile(6, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
+    elif block == 4:
+        dot_tile(4, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
+    elif block == 2:
+        dot_tile(2, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
+    else:
+        dot_tile(1, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
 
 
-@helper(fastmath=REDUCTION)
-def dots_1x4(out, at, g, grid, o0, o1, o2, o3, begin, n):
-    """Adds the products of one row of g with 4 taps of the grid to out[at : at + 4]."""
-    g0 = g[begin : begin + n]
-    o0, o1, o2, o3 = o0 + begin, o1 + begin, o2 + begin, o3 + begin
-    t0, t1, t2, t3 = grid[o0 : o0 + n], grid[o1 : o1 + n], grid[o2 : o2 + n], grid[o3 : o3 + n]
-    zero = g.dtype.type(0)
-    a0, a1, a2, a3 = zero, zero, zero, zero
-    for i in range(n):
-        p = g0[i]
-        a0 += p * t0[i]
-        a1 += p * t1[i]
-        a2 += p * t2[i]
-        a3 += p * t3[i]
-    add_four(out, at, a0, a1, a2, a3)
+@helper
+def fill_line(g, source, lines, to, sizes, grid_h, grid_w):
+    """Copies one channel of an output gradient to its grid positions; those between stay zero."""
+    for d in range(sizes[0]):
+        for h in range(sizes[1]):
+            begin = source + (d * sizes[1] + h) * sizes[2]
+            copy_row(g, begin, lines, to + (d * grid_h + h) * grid_w, sizes[2])
 
 
 # ---- the kernels ----------------------------------------------------------------------------------------------------------
@@ -292,7 +234,7 @@ def pack_weights(weight, groups, rows, block, strides, phases, taps, packed):
                     packed[at + k * block + r] = weight[base + row * strides[1]] if row < rows else 0
 
 
-@kernel(fastmath={"contract"})
+@kernel
 def convolve_rows(
     x, packed, bias, y, images, groups, channels, rows, block, parts, shares, layout, copy, channel, phases, offsets, out_sizes, strides
 ):
@@ -303,97 +245,75 @@ def convolve_rows(
     grid_h, grid_w = layout[13], layout[14]
     per_group = offsets.size * blocks * block
     for share in prange(shares):
-        scratch = np.empty(channels * channel if copy else 1, x.dtype)
-        sums = np.empty(4 * CHUNK, x.dtype)
+        scratch = np.empty(channels * channel + LANES_SLACK, x.dtype)
+        sums = np.empty(block * CHUNK, x.dtype)
+        initial = np.zeros(block, x.dtype)
         for job in range(jobs * share // shares, jobs * (share + 1) // shares):
             part, plane = job % parts, job // parts
             g = plane % groups
-            begin = plane * channels * area_in
-            if copy:
-                fill_grid(x, begin, channels, layout, scratch)
-                grid = scratch
-            else:
-                grid = x[begin : begin + channels * area_in]
+            origin, source = plane * channels * area_in, x
+            if copy or origin + channels * area_in + LANES_SLACK > x.size:
+                fill_grid(x, origin, channels, layout, scratch)
+                origin, source = 0, scratch
             for f in range(phases.shape[0]):
                 first, count, length = phases[f, 0], phases[f, 1], phases[f, 8]
                 for b in range(blocks * part // parts, blocks * (part + 1) // parts):
-                    weights = packed[g * per_group + (first * blocks + b * count) * block :]
+                    at = g * per_group + (first * blocks + b * count) * block
+                    held = min(block, rows - b * block)
+                    if bias.size:
+                        initial[:held] = bias[g * rows + b * block : g * rows + b * block + held]
                     for start in range(0, length, CHUNK):
                         n = min(CHUNK, length - start)
-                        for r in range(block):
-                            row = b * block + r
-                            sums[r * CHUNK : r * CHUNK + n] = bias[g * rows + row] if row < rows and bias.size else 0
-                        here = grid[start:]
-                        whole = count - count % 4
-                        if block == 4:
-                            for k in range(0, whole, 4):
-                                o = offsets[first + k : first + k + 4]
-                                taps_4x4(sums, here, o[0], o[1], o[2], o[3], weights[4 * k : 4 * k + 16], n)
-                            for k in range(whole, count):
-                                taps_4x1(sums, here, offsets[first + k], weights[4 * k : 4 * k + 4], n)
-                        else:
-                            for k in range(0, whole, 4):
-                                o = offsets[first + k : first + k + 4]
-                                taps_1x4(sums, here, o[0], o[1], o[2], o[3], weights[k : k + 4], n)
-                            for k in range(whole, count):
-                                taps_1x1(sums, here, offsets[first + k], weights[k : k + 1], n)
-                        for r in range(min(block, rows - b * block)):
+                        run_taps(block, source, origin + start, offsets, first, count, packed, at, initial, sums, n)
+                        for r in range(held):
                             base = (plane * rows + b * block + r) * area_out
                             store_rows(
-                                sums[r * CHUNK : r * CHUNK + n], y, base, start, n, out_sizes[1], out_sizes[2], strides, grid_h,
-                                grid_w, phases[f, 3], phases[f, 4], phases[f, 5:8],
+                                sums, r * CHUNK, y, base, start, n, out_sizes[1], out_sizes[2], strides, grid_h, grid_w,
+                                phases[f, 3], phases[f, 4], phases[f, 5], phases[f, 6], phases[f, 7],
                             )  # fmt: skip
 
 
-@kernel(fastmath={"contract"})
+@kernel
 def correlate_rows(
-    grad_output, x, private, images, groups, channels, rows, block, by_image, by_rows, layout, copy, channel, phases, offsets, out_sizes
-):
+    grad_output, x, private, images, groups, channels, rows, block, by_image, by_rows, together, layout, copy, channel, phases, offsets,
+    out_sizes,
+):  # fmt: skip
     """Weight gradients: every output row's gradient times every tap. A share is (part of the images, part of the row blocks)."""
     blocks = (rows + block - 1) // block
     area_in, area_out = layout[0] * layout[1] * layout[2], out_sizes[0] * out_sizes[1] * out_sizes[2]
-    grid_h, grid_w, length = layout[13], layout[14], phases[0, 8]
-    taps = offsets.size
-    plain = out_sizes[1] == grid_h and out_sizes[2] == grid_w
+    taps, length = offsets.size, phases[0, 8]
+    lanes = REGISTER_BYTES // x.itemsize
+    line = (length + lanes - 1) // lanes * lanes
     for share in prange(by_image * by_rows):
         i, j = share // by_rows, share % by_rows
         low, high = blocks * j // by_rows, blocks * (j + 1) // by_rows
-        scratch = np.empty(channels * channel if copy else 1, x.dtype)
-        padded = np.zeros(block * (high - low) * length, x.dtype)
+        line_image = (high - low) * block * line
+        lines = np.zeros(together * line_image, x.dtype)
+        scratch = np.zeros(together * channels * channel + LANES_SLACK, x.dtype)
         out = private[i]
-        for image in range(images * i // by_image, images * (i + 1) // by_image):
+        last = images * (i + 1) // by_image
+        for image in range(images * i // by_image, last, together):
+            held = min(together, last - image)
             for g in range(groups):
-                plane = image * groups + g
-                begin = plane * channels * area_in
-                if copy:
-                    fill_grid(x, begin, channels, layout, scratch)
-                    grid = scratch
-                else:
-                    grid = x[begin : begin + channels * area_in]
-                for row in range(low * block, min(rows, high * block)):
-                    line = (row - low * block) * length
-                    source = (plane * rows + row) * area_out
-                    if plain:
-                        padded[line : line + length] = grad_output[source : source + length]
-                    else:
-                        for d in range(out_sizes[0]):
-                            for h in range(out_sizes[1]):
-                                to = line + (d * grid_h + h) * grid_w
-                                begin = source + (d * out_sizes[1] + h) * out_sizes[2]
-                                target, found = padded[to : to + out_sizes[2]], grad_output[begin : begin + out_sizes[2]]
-                                for w in range(out_sizes[2]):
-                                    target[w] = found[w]
-                for start in range(0, length, 2 * CHUNK):
-                    n = min(2 * CHUNK, length - start)
+                origin, source, source_image = (image * groups + g) * channels * area_in, x, groups * channels * area_in
+                if copy or origin + (held - 1) * source_image + channels * area_in + LANES_SLACK > x.size:
+                    for m in range(held):
+                        fill_grid(x, origin + m * source_image, channels, layout, scratch[m * channels * channel :])
+                    origin, source, source_image = 0, scratch, channels * channel
+                for m in range(held):
+                    for row in range(low * block, min(rows, high * block)):
+                        begin = (((image + m) * groups + g) * rows + row) * area_out
+                        at = m * line_image + (row - low * block) * line
+                        fill_line(grad_output, begin, lines, at, out_sizes, layout[13], layout[14])
+                for start in range(0, length, LONG_CHUNK):
+                    n = min(LONG_CHUNK, length - start)
                     for b in range(low, high):
-                        at = (g * blocks + b) * block * taps
-                        lines = padded[(b - low) * block * length :]
-                        for k in range(0, taps, 4):
-                            o0, o1, o2, o3 = offsets[k], offsets[k + 1], offsets[k + 2], offsets[k + 3]
-                            if block == 4:
-                                dots_4x4(out, at + k, taps, lines, length, grid, o0, o1, o2, o3, start, n)
-                            else:
-                                dots_1x4(out, at + k, lines, grid, o0, o1, o2, o3, start, n)
+                        at, to = (b - low) * block * line + start, (g * blocks + b) * block * taps
+                        for k in range(0, taps, TAPS):
+                            run_dots(
+                                block, held, n, lines, at, line, line_image, source, origin + start, source_image, offsets, k, out,
+                                to + k, taps,
+                            )  # fmt: skip
 
 
 # ---- the seam -------------------------------------------------------------------------------------------------------------
@@ -407,9 +327,14 @@ def _shares(work: int) -> int:
     return 1 if work < _SERIAL_BELOW else threads.get_num_threads()
 
 
+def _block(rows: int) -> int:
+    """How many rows a tile takes: the most, unless fewer waste less on the last block."""
+    return min((r for r in ROWS if r >= min(rows, 4)), key=lambda r: (-(-rows // r) * r, -r))
+
+
 def _rows_kernel(operand, weight_view, strides, bias, y, images, groups, channels, rows, grid: Grid, out_sizes, out_strides):
     """Packs the weights and runs `convolve_rows`, in parallel where the work is worth it."""
-    block = 1 if rows == 1 else 4
+    block = _block(rows)
     blocks = -(-rows // block)
     work = images * groups * rows * grid.offsets.size * math.prod(out_sizes) // math.prod(out_strides)
     shares = _shares(work)
@@ -491,18 +416,23 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
     sizes, kernel, out = _three(input.shape[-rank:], 1), _three(kernel_size, 1), _three(grad_output.shape[-rank:], 1)
     rows, channels = grad_output.shape[-rank - 1] // groups, input.shape[-rank - 1] // groups
     grid = forward_grid(channels, sizes, out, kernel, _three(stride, 1), before, _three(dilation, 1))
-    images, taps, block = math.prod(lead), grid.offsets.size, 1 if rows == 1 else 4
+    images, taps, block = math.prod(lead), grid.offsets.size, _block(rows)
     blocks = -(-rows // block)
     shares = _shares(images * groups * rows * taps * math.prod(out))
     by_image = min(images, shares)
     by_rows = min(blocks, -(-shares // by_image))
-    offsets = np.pad(grid.offsets, (0, -taps % 4), mode="edge")
+    offsets = np.pad(grid.offsets, (0, -taps % TAPS), mode="edge")
+    held = input.itemsize * (channels * grid.channel + -(-blocks // by_rows) * block * int(grid.phases[0, 8]))
+    together = max(1, min(-(-images // by_image), CACHE // held))
     private = np.zeros((by_image, groups * blocks * block * offsets.size), input.dtype)
     run = correlate_rows if shares > 1 else correlate_rows.serial
     run(
         np.ascontiguousarray(grad_output).reshape(-1), np.ascontiguousarray(input).reshape(-1), private, images, groups, channels,
-        rows, block, by_image, by_rows, grid.layout, grid.copy, grid.channel, grid.phases, offsets, np.array(out, np.int64),
+        rows, block, by_image, by_rows, together, grid.layout, grid.copy, grid.channel, grid.phases, offsets, np.array(out, np.int64),
     )  # fmt: skip
     total = private[0] if by_image == 1 else private.sum(axis=0)
+    if not np.isfinite(total).all():  # the padding's zeros would have turned an infinite input into NaN
+        with np.errstate(all="ignore"):
+            return convolve_weight_grad(grad_output, input, kernel_size, stride, padding, dilation, groups)
     total = total.reshape(groups, blocks * block, offsets.size)[:, :rows, :taps]
     return np.ascontiguousarray(total).reshape(groups * rows, channels, *kernel_size)

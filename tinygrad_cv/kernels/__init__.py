@@ -101,7 +101,14 @@ def warmup(names: Iterable[str] | None = None, progress: Callable[[str, int, int
     return run(names, progress)
 
 
+def fused_gradient(operator: Operator, index: int, attributes: tuple[Any, ...], numbers: tuple[Any, ...] = ()) -> Any:
+    """The backward rule of an elementwise operator as one loop, or None. See `kernels.fusion.fused_gradient`."""
+    from .fusion import fused_gradient
+
+    return fused_gradient(operator, index, attributes, numbers) if _enabled else None
+
+
 __all__ = [
-    "cache_info", "clear_cache", "disabled", "enabled", "get_num_threads", "numba_available", "resolve", "serial",
+    "cache_info", "clear_cache", "disabled", "enabled", "fused_gradient", "get_num_threads", "numba_available", "resolve", "serial",
     "set_num_threads", "thread_info", "warmup",
 ]  # fmt: skip

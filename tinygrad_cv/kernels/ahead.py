@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import elementwise, enabled, numba_available
+from . import enabled, numba_available
+from .launch import NEVER
 
 if TYPE_CHECKING:
     from ..registry import Operator
@@ -40,9 +41,9 @@ def _derived(operator: Operator, kernel: Any) -> None:
         bound = operator.signature.bind(*sample.args, **sample.kwargs)
         bound.apply_defaults()
         plan = derived.plan(tuple(bound.arguments[p] for p in operator.attr_params))
-        if plan is None or plan.smallest >= elementwise.NEVER:
+        if plan is None or plan.loop.smallest >= NEVER:
             continue
-        loop, arguments = plan.example()
+        loop, arguments = plan.loop.example()
         loop(*arguments)
         loop.serial(*arguments)
 

@@ -53,6 +53,15 @@ class Expression(NamedTuple):
     calls: int
 
 
+def literal(value: float) -> str:
+    """A number in the working dtype."""
+    if math.isnan(value):
+        return "F(np.nan)"
+    if math.isinf(value):
+        return "F(np.inf)" if value > 0 else "F(-np.inf)"
+    return f"F({value!r})"
+
+
 class _Translator:
     """Walks an expression; every method returns its text, and truth values are kept apart from numbers."""
 
@@ -85,22 +94,14 @@ class _Translator:
             return repr(node.value), True
         if not isinstance(node.value, (int, float)):
             raise ValueError(f"{node.value!r} is not a number")
-        return self.literal(float(node.value)), False
-
-    @staticmethod
-    def literal(value: float) -> str:
-        if math.isnan(value):
-            return "F(np.nan)"
-        if math.isinf(value):
-            return "F(np.inf)" if value > 0 else "F(-np.inf)"
-        return f"F({value!r})"
+        return literal(float(node.value)), False
 
     def on_Name(self, node: ast.Name) -> tuple[str, bool]:
         if node.id in self.names:
             self.used[node.id] = None
             return self.names[node.id], node.id in self.truths
         if node.id in _CONSTANTS:
-            return self.literal(_CONSTANTS[node.id]), False
+            return literal(_CONSTANTS[node.id]), False
         raise ValueError(f"{node.id!r} is neither a parameter nor a constant (pi, e, inf, nan)")
 
     def on_UnaryOp(self, node: ast.UnaryOp) -> tuple[str, bool]:

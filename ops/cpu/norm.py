@@ -1,0 +1,418 @@
+"""Kernels of batch, layer and group normalisation, forward and backward.
+
+A statistic is made in two passes: a rough mean, then sums of differences from it, which corrects the mean and gives a variance that
+does not suffer where the mean is large. Along a row sums are made in the array's dtype, in vector lanes; across rows in float64.
+What one thread needs (a channel, a row, a group) is read three times, from the second-level cache after the first.
+
+Functions with an operator's name take its reference's arguments, and return NotImplemented for what they do not do.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel, prange
+
+_PARALLEL_ELEMENTS = 16384  # below: the serial twin
+_COLUMNS = 32  # columns one thread takes at a time
+_BLOCKS = 32  # blocks of rows whose sums over rows are added at the end: fixed, so that results do not depend on threads
+
+
+@helper
+def _difference(a, b):
+    return a - b  # here, where sums must not be reordered
+
+
+@kernel(fastmath=REDUCTION)
+def channels_forward(x, weight, bias, eps, out, mean, variance):
+    """Normalises x, (N, C, P), over N and P. One channel a thread."""
+    images, channels, size = x.shape
+    kind = x.dtype.type
+    count = images * size
+    for c in prange(channels):
+        first = x[0, c, 0]
+        total = 0.0
+        for i in range(images):
+            row = x[i, c]
+            part = kind(0)
+            for j in range(size):
+                part += _difference(row[j], first)
+            total += part
+        centre = kind(first + total / count)
+        total = 0.0
+        squares = 0.0
+        for i in range(images):
+            row = x[i, c]
+            part = kind(0)
+            square = kind(0)
+            for j in range(size):
+                d = _difference(row[j], centre)
+                part += d
+                square += d * d
+            total += part
+            squares += square
+        offset = total / count
+        spread = squares / count - offset * offset
+        if spread < 0.0:
+            spread = 0.0
+        scale64 = weight[c] / np.sqrt(spread + eps)
+        mean[c] = kind(centre + offset)
+        variance[c] = kind(spread)
+        scale, shift = kind(scale64), kind(bias[c] - offset * scale64)
+        for i in range(images):
+            row, result = x[i, c], out[i, c]
+            for j in range(size):
+                result[j] = _difference(row[j], centre) * scale + shift
+
+
+@kernel(fastmath=REDUCTION)
+def channels_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias):
+    """Gradients of `channels_forward`. One channel a thread."""
+    images, channels, size = x.shape
+    kind = x.dtype.type
+    count = images * size
+    for c in prange(channels):
+        centre = mean[c]
+        total = 0.0
+        products = 0.0
+        for i in range(images):
+            row, upstream = x[i, c], g[i, c]
+            part = kind(0)
+            product = kind(0)
+            for j in range(size):
+                part += upstream[j]
+                product += upstream[j] * _difference(row[j], centre)
+            total += part
+            products += product
+        inverse = 1.0 / np.sqrt(variance[c] + eps)
+        grad_weight[c] = kind(products * inverse)
+        grad_bias[c] = kind(total)
+        scale = kind(weight[c] * inverse)
+        slope = kind(products * inverse * inverse / count)
+        level = kind(total / count)
+        for i in range(images):
+            row, upstream, result = x[i, c], g[i, c], grad[i, c]
+            for j in range(size):
+                result[j] = scale * (upstream[j] - level - _difference(row[j], centre) * slope)
+
+
+@kernel(fastmath=REDUCTION)
+def columns_forward(x, weight, bias, eps, out, mean, variance):
+    """Normalises the columns of x, (N, C). A block of columns a thread, read row by row."""
+    rows, columns = x.shape
+    kind = x.dtype.type
+    for b in prange((columns + _COLUMNS - 1) // _COLUMNS):
+        start = b * _COLUMNS
+        n = min(_COLUMNS, columns - start)
+        total = np.zeros(n, np.float64)
+        squares = np.zeros(n, np.float64)
+        centre = np.empty(n, x.dtype)
+        for i in range(rows):
+            row = x[i, start : start + n]
+            for j in range(n):
+                total[j] += row[j]
+        for j in range(n):
+            centre[j] = kind(total[j] / rows)
+            total[j] = 0.0
+        for i in range(rows):
+            row = x[i, start : start + n]
+            for j in range(n):
+                d = _difference(row[j], centre[j])
+                total[j] += d
+                squares[j] += d * d
+        scale = np.empty(n, x.dtype)
+        shift = np.empty(n, x.dtype)
+        for j in range(n):
+            offset = total[j] / rows
+            spread = squares[j] / rows - offset * offset
+            if spread < 0.0:
+                spread = 0.0
+            scale64 = weight[start + j] / np.sqrt(spread + eps)
+            mean[start + j] = kind(centre[j] + offset)
+            variance[start + j] = kind(spread)
+            scale[j] = kind(scale64)
+            shift[j] = kind(bias[start + j] - offset * scale64)
+        for i in range(rows):
+            row, result = x[i, start : start + n], out[i, start : start + n]
+            for j in range(n):
+                result[j] = _difference(row[j], centre[j]) * scale[j] + shift[j]
+
+
+@kernel(fastmath=REDUCTION)
+def columns_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias):
+    """Gradients of `columns_forward`. A block of columns a thread."""
+    rows, columns = x.shape
+    kind = x.dtype.type
+    for b in prange((columns + _COLUMNS - 1) // _COLUMNS):
+        start = b * _COLUMNS
+        n = min(_COLUMNS, columns - start)
+        total = np.zeros(n, np.float64)
+        products = np.zeros(n, np.float64)
+        centre = mean[start : start + n]
+        for i in range(rows):
+            row, upstream = x[i, start : start + n], g[i, start : start + n]
+            for j in range(n):
+                total[j] += upstream[j]
+                products[j] += upstream[j] * _difference(row[j], centre[j])
+        scale = np.empty(n, x.dtype)
+        slope = np.empty(n, x.dtype)
+        level = np.empty(n, x.dtype)
+        for j in range(n):
+            inverse = 1.0 / np.sqrt(variance[start + j] + eps)
+            grad_weight[start + j] = kind(products[j] * inverse)
+            grad_bias[start + j] = kind(total[j])
+            scale[j] = kind(weight[start + j] * inverse)
+            slope[j] = kind(products[j] * inverse * inverse / rows)
+            level[j] = kind(total[j] / rows)
+        for i in range(rows):
+            row, upstream, result = x[i, start : start + n], g[i, start : start + n], grad[i, start : start + n]
+            for j in range(n):
+                result[j] = scale[j] * (upstream[j] - level[j] - _difference(row[j], centre[j]) * slope[j])
+
+
+@kernel(fastmath=REDUCTION)
+def rows_forward(x, weight, bias, eps, out, mean, variance):
+    """Normalises each row of x, (R, D), with weight and bias (D). Rows are shared out."""
+    size = x.shape[1]
+    kind = x.dtype.type
+    for r in prange(x.shape[0]):
+        row, result = x[r], out[r]
+        first = row[0]
+        part = kind(0)
+        for j in range(size):
+            part += _difference(row[j], first)
+        centre = kind(first + np.float64(part) / size)
+        part = kind(0)
+        square = kind(0)
+        for j in range(size):
+            d = _difference(row[j], centre)
+            part += d
+            square += d * d
+        offset = np.float64(part) / size
+        spread = np.float64(square) / size - offset * offset
+        if spread < 0.0:
+            spread = 0.0
+        inverse = 1.0 / np.sqrt(spread + eps)
+        mean[r] = kind(centre + offset)
+        variance[r] = kind(spread)
+        scale, shift = kind(inverse), kind(offset * inverse)
+        for j in range(size):
+            result[j] = (_difference(row[j], centre) * scale - shift) * weight[j] + bias[j]
+
+
+@kernel(fastmath=REDUCTION)
+def rows_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_parts):
+    """Gradients of `rows_forward`. A block of rows a thread; the parts, (blocks, D) float64, are added by the caller."""
+    rows, size = x.shape
+    blocks = weight_parts.shape[0]
+    kind = x.dtype.type
+    for b in prange(blocks):
+        by_weight, by_bias = weight_parts[b], bias_parts[b]
+        for j in range(size):
+            by_weight[j] = 0.0
+            by_bias[j] = 0.0
+        for r in range(rows * b // blocks, rows * (b + 1) // blocks):
+            row, upstream, result = x[r], g[r], grad[r]
+            centre = mean[r]
+            inverse = 1.0 / np.sqrt(variance[r] + eps)
+            scale = kind(inverse)
+            part = kind(0)
+            product = kind(0)
+            for j in range(size):
+                h = upstream[j] * weight[j]
+                part += h
+                product += h * _difference(row[j], centre)
+            level = kind(np.float64(part) / size)
+            slope = kind(np.float64(product) * inverse * inverse / size)
+            for j in range(size):
+                d = _difference(row[j], centre)
+                result[j] = scale * (upstream[j] * weight[j] - level - d * slope)
+                by_weight[j] += upstream[j] * d * scale
+                by_bias[j] += upstream[j]
+
+
+@kernel(fastmath=REDUCTION)
+def groups_forward(x, weight, bias, eps, out, mean, variance):
+    """Normalises each x[r], (K, P), of x (R, K, P); weight and bias, (R' * K), repeat. The groups are shared out."""
+    members, size = x.shape[1], x.shape[2]
+    kind = x.dtype.type
+    count = members * size
+    kinds = weight.size // members
+    for r in prange(x.shape[0]):
+        first = x[r, 0, 0]
+        total = 0.0
+        for k in range(members):
+            row = x[r, k]
+            part = kind(0)
+            for j in range(size):
+                part += _difference(row[j], first)
+            total += part
+        centre = kind(first + total / count)
+        total = 0.0
+        squares = 0.0
+        for k in range(members):
+            row = x[r, k]
+            part = kind(0)
+            square = kind(0)
+            for j in range(size):
+                d = _difference(row[j], centre)
+                part += d
+                square += d * d
+            total += part
+            squares += square
+        offset = total / count
+        spread = squares / count - offset * offset
+        if spread < 0.0:
+            spread = 0.0
+        inverse = 1.0 / np.sqrt(spread + eps)
+        mean[r] = kind(centre + offset)
+        variance[r] = kind(spread)
+        base = (r % kinds) * members
+        for k in range(members):
+            row, result = x[r, k], out[r, k]
+            scale64 = weight[base + k] * inverse
+            scale, shift = kind(scale64), kind(bias[base + k] - offset * scale64)
+            for j in range(size):
+                result[j] = _difference(row[j], centre) * scale + shift
+
+
+@kernel(fastmath=REDUCTION)
+def groups_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_parts):
+    """Gradients of `groups_forward`; the parts, (R, K) float64, are added over images by the caller."""
+    members, size = x.shape[1], x.shape[2]
+    kind = x.dtype.type
+    count = members * size
+    kinds = weight.size // members
+    for r in prange(x.shape[0]):
+        centre = mean[r]
+        inverse = 1.0 / np.sqrt(variance[r] + eps)
+        base = (r % kinds) * members
+        total = 0.0
+        products = 0.0
+        for k in range(members):
+            row, upstream = x[r, k], g[r, k]
+            part = kind(0)
+            product = kind(0)
+            for j in range(size):
+                part += upstream[j]
+                product += upstream[j] * _difference(row[j], centre)
+            weight_parts[r, k] = product * inverse
+            bias_parts[r, k] = part
+            total += np.float64(part) * weight[base + k]
+            products += np.float64(product) * weight[base + k]
+        level = kind(total * inverse / count)
+        slope = kind(products * inverse * inverse * inverse / count)
+        for k in range(members):
+            row, upstream, result = x[r, k], g[r, k], grad[r, k]
+            scale = kind(inverse * weight[base + k])
+            for j in range(size):
+                result[j] = upstream[j] * scale - level - _difference(row[j], centre) * slope
+
+
+def _fits(input: np.ndarray, *others: tuple[np.ndarray | None, int]) -> bool:
+    """Whether the kernels do this dtype, and every other array has it and the size given: kernels do not check bounds."""
+    dtype = input.dtype
+    if dtype not in (np.float32, np.float64) or not input.size:
+        return False
+    return all(other is None or (other.dtype == dtype and other.size == size) for other, size in others)
+
+
+def _ready(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(shape)
+
+
+def _parameter(given: np.ndarray | None, size: int, default: float, dtype) -> np.ndarray:
+    return np.full(size, default, dtype) if given is None else np.ascontiguousarray(given).reshape(-1)
+
+
+def _run(run, size: int, *arguments) -> None:
+    (run.serial if size < _PARALLEL_ELEMENTS else run)(*arguments)
+
+
+def _by_channel(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(N, C, P), or (N, C) where P is 1 and channels lie side by side."""
+    size = math.prod(shape[2:])
+    return (*shape[:2], size) if size > 1 else shape[:2]
+
+
+def _forward(run, input, weight, bias, eps, shape, size, kept):
+    """Calls a forward kernel on `input` seen as `shape`; weight and bias have `size` elements, the statistics the shape `kept`."""
+    if not _fits(input, (weight, size), (bias, size)):
+        return NotImplemented
+    x = _ready(input, shape)
+    out, mean, variance = np.empty(input.shape, x.dtype), np.empty(kept, x.dtype), np.empty(kept, x.dtype)
+    parameters = _parameter(weight, size, 1, x.dtype), _parameter(bias, size, 0, x.dtype)
+    _run(run, x.size, x, *parameters, eps, out.reshape(shape), mean.reshape(-1), variance.reshape(-1))
+    return out, mean, variance
+
+
+def batch_norm_with_statistics(input, weight=None, bias=None, eps=1e-5):
+    """(out, mean, variance) of (N, C, ...), over all axes but C; float32 or float64."""
+    shape = _by_channel(input.shape)
+    run = channels_forward if len(shape) == 3 else columns_forward
+    return _forward(run, input, weight, bias, eps, shape, shape[1], shape[1:2])
+
+
+def batch_norm_backward(grad_output, input, weight, mean, variance, eps):
+    """(grad_input, grad_weight, grad_bias) of batch normalisation."""
+    shape = _by_channel(input.shape)
+    if not _fits(input, (grad_output, input.size), (weight, shape[1]), (mean, shape[1]), (variance, shape[1])):
+        return NotImplemented
+    x = _ready(input, shape)
+    grad, grad_weight, grad_bias = (np.empty(s, x.dtype) for s in (input.shape, shape[1], shape[1]))
+    run = channels_backward if len(shape) == 3 else columns_backward
+    _run(
+        run, x.size, _ready(grad_output, shape), x, _parameter(weight, shape[1], 1, x.dtype), np.ascontiguousarray(mean),
+        np.ascontiguousarray(variance), eps, grad.reshape(shape), grad_weight, grad_bias,
+    )  # fmt: skip
+    return grad, grad_weight, grad_bias
+
+
+def layer_norm_with_statistics(input, weight=None, bias=None, axes=1, eps=1e-5):
+    """(out, mean, variance) over the last `axes` axes; float32 or float64."""
+    lead = input.shape[: input.ndim - axes]
+    size = math.prod(input.shape[input.ndim - axes :])
+    return _forward(rows_forward, input, weight, bias, eps, (math.prod(lead), size), size, lead)
+
+
+def layer_norm_backward(grad_output, input, weight, mean, variance, axes, eps):
+    """(grad_input, grad_weight, grad_bias) of layer normalisation."""
+    normalised = input.shape[input.ndim - axes :]
+    size, rows = math.prod(normalised), math.prod(input.shape[: input.ndim - axes])
+    if not _fits(input, (grad_output, input.size), (weight, size), (mean, rows), (variance, rows)):
+        return NotImplemented
+    x = _ready(input, (rows, size))
+    grad = np.empty(input.shape, x.dtype)
+    weight_parts, bias_parts = np.empty((2, min(_BLOCKS, len(x)), size))
+    _run(
+        rows_backward, x.size, _ready(grad_output, x.shape), x, _parameter(weight, size, 1, x.dtype), _ready(mean, (-1,)),
+        _ready(variance, (-1,)), eps, grad.reshape(x.shape), weight_parts, bias_parts,
+    )  # fmt: skip
+    return grad, *(parts.sum(0).astype(x.dtype).reshape(normalised) for parts in (weight_parts, bias_parts))
+
+
+def group_norm_with_statistics(input, weight=None, bias=None, groups=1, eps=1e-5):
+    """(out, mean, variance) of (N, C, ...) over each image's groups of channels; float32 or float64."""
+    if not input.size:
+        return NotImplemented
+    images, channels = input.shape[:2]
+    shape = (images * groups, channels // groups, math.prod(input.shape[2:]))
+    return _forward(groups_forward, input, weight, bias, eps, shape, channels, (images, groups))
+
+
+def group_norm_backward(grad_output, input, weight, mean, variance, groups, eps):
+    """(grad_input, grad_weight, grad_bias) of group normalisation."""
+    images, channels = input.shape[:2]
+    kept = images * groups
+    if not _fits(input, (grad_output, input.size), (weight, channels), (mean, kept), (variance, kept)):
+        return NotImplemented
+    x = _ready(input, (images * groups, channels // groups, math.prod(input.shape[2:])))
+    grad = np.empty(input.shape, x.dtype)
+    weight_parts, bias_parts = np.empty((2, *x.shape[:2]))
+    _run(
+        groups_backward, x.size, _ready(grad_output, x.shape), x, _parameter(weight, channels, 1, x.dtype), _ready(mean, (-1,)),
+        _ready(variance, (-1,)), eps, grad.reshape(x.shape), weight_parts, bias_parts,
+    )  # fmt: skip
+    return grad, *(parts.reshape(images, channels).sum(0).astype(x.dtype) for parts in (weight_parts, bias_parts))

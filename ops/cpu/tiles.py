@@ -1,0 +1,248 @@
+"""Register tiles: the two innermost loops of the convolutions, written as LLVM vector code.
+
+A tile keeps rows x vectors of sums in registers over its whole loop, which no auto-vectoriser can be relied on to do. `rows` must be
+a literal in the call, one of ROWS; the element type is that of the arrays (float32 or float64), which must be contiguous.
+Tiles read whole vectors: callers leave LANES_SLACK readable elements after what they ask for.
+"""
+
+from __future__ import annotations
+
+import platform
+
+import llvmlite.binding
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+ROWS = (1, 2, 4, 6)
+TAPS = 4  # kernel taps that a `dot_tile` serves at once
+
+
+def _registers() -> tuple[int, int]:
+    """Bytes and number of the vector registers of the machine that Numba compiles for."""
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return 16, 32
+    features = numba.config.CPU_FEATURES
+    if features is not None:
+        found = {f[1:] for f in features.split(",") if f.startswith("+")}
+    elif numba.config.CPU_NAME:
+        found = set()
+    else:
+        found = {name for name, present in llvmlite.binding.get_host_cpu_features().items() if present}
+    return (64, 32) if "avx512f" in found else (32, 16) if "avx2" in found else (16, 16)
+
+
+REGISTER_BYTES, _COUNT = _registers()
+VECTORS = 4 if _COUNT >= 32 else 2  # of positions that a `tap_tile` holds at most
+LANES_SLACK = VECTORS * REGISTER_BYTES // 4
+
+
+class _Writer:
+    """Vector instructions on one element type."""
+
+    def __init__(self, context, builder, element_type) -> None:
+        self.context, self.builder = context, builder
+        self.element = context.get_value_type(element_type)
+        self.bytes = element_type.bitwidth // 8
+        self.lanes = REGISTER_BYTES // self.bytes
+        self.vector = ir.VectorType(self.element, self.lanes)
+        self.undefined = ir.Constant(self.vector, ir.Undefined)
+        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        name = f"llvm.fma.v{self.lanes}f{element_type.bitwidth}"
+        self._fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
+
+    def data(self, array_type, value):
+        return self.context.make_array(array_type)(self.context, self.builder, value).data
+
+    def at(self, pointer, *offsets):
+        for offset in offsets:
+            offset = ir.Constant(ir.IntType(64), offset) if isinstance(offset, int) else offset
+            pointer = self.builder.gep(pointer, [offset])
+        return pointer
+
+    def load(self, pointer):
+        loaded = self.builder.load(self.builder.bitcast(pointer, self.vector.as_pointer()))
+        loaded.align = self.bytes
+        return loaded
+
+    def store(self, value, pointer) -> None:
+        self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer())).align = self.bytes
+
+    def _mask(self, count):
+        """Lanes below `count`."""
+        wide = ir.VectorType(ir.IntType(64), self.lanes)
+        one = self.builder.insert_element(ir.Constant(wide, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        counts = self.builder.shuffle_vector(one, ir.Constant(wide, ir.Undefined), zeros)
+        return self.builder.icmp_signed("<", ir.Constant(wide, list(range(self.lanes))), counts)
+
+    def _masked(self, kind: str, result, parameters):
+        name = f"llvm.masked.{kind}.v{self.lanes}f{8 * self.bytes}.p0"
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, parameters), name)
+
+    def load_first(self, pointer, count):
+        """The first `count` lanes at `pointer`, zeros after; nothing beyond is read."""
+        pointer, mask = self.builder.bitcast(pointer, self.vector.as_pointer()), self._mask(count)
+        alignment = ir.Constant(ir.IntType(32), self.bytes)
+        load = self._masked("load", self.vector, [pointer.type, alignment.type, mask.type, self.vector])
+        return self.builder.call(load, [pointer, alignment, mask, self.zero])
+
+    def store_first(self, value, pointer, count) -> None:
+        """Writes the first `count` lanes only."""
+        pointer, mask = self.builder.bitcast(pointer, self.vector.as_pointer()), self._mask(count)
+        alignment = ir.Constant(ir.IntType(32), self.bytes)
+        store = self._masked("store", ir.VoidType(), [self.vector, pointer.type, alignment.type, mask.type])
+        self.builder.call(store, [value, pointer, alignment, mask])
+
+    def splat(self, pointer):
+        one = self.builder.insert_element(self.undefined, self.builder.load(pointer), ir.Constant(ir.IntType(32), 0))
+        return self.builder.shuffle_vector(one, self.undefined, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes))
+
+    def fma(self, a, b, variable) -> None:
+        """variable += a * b."""
+        self.builder.store(self.builder.call(self._fma, [a, b, self.builder.load(variable)]), variable)
+
+    def total(self, vector):
+        """The sum of the lanes, in pairs: log2 steps."""
+        builder, width = self.builder, self.lanes
+        while width > 1:
+            width //= 2
+            low, high = (ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(s, s + width))) for s in (0, width))
+            undefined = ir.Constant(vector.type, ir.Undefined)
+            vector = builder.fadd(builder.shuffle_vector(vector, undefined, low), builder.shuffle_vector(vector, undefined, high))
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+
+@intrinsic
+def copy_row(typing_context, source, source_at, target, target_at, count):
+    """target[target_at + i] = source[source_at + i] for i < count: whole vectors, then one masked. For the short rows of images."""
+    whole = types.intp
+    signature = types.void(source, whole, target, whole, whole)
+
+    def codegen(context, builder, signature, args):
+        source_value, source_at, target_value, target_at, count = args
+        writer = _Writer(context, builder, source.dtype)
+        begin = writer.at(writer.data(source, source_value), source_at)
+        end = writer.at(writer.data(target, target_value), target_at)
+        lanes = ir.Constant(ir.IntType(64), writer.lanes)
+        vectors = builder.sdiv(count, lanes)
+        with cgutils.for_range(builder, vectors) as loop:
+            p = builder.mul(loop.index, lanes)
+            writer.store(writer.load(writer.at(begin, p)), writer.at(end, p))
+        done = builder.mul(vectors, lanes)
+        left = builder.sub(count, done)
+        with builder.if_then(builder.icmp_signed(">", left, ir.Constant(ir.IntType(64), 0))):
+            writer.store_first(writer.load_first(writer.at(begin, done), left), writer.at(end, done), left)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def tap_tile(typing_context, rows, vectors, grid, start, offsets, first, count, weights, weights_at, initial, sums, sums_at, stride):
+    """sums[sums_at + r * stride + p] = initial[r] + sum over k < count of weights[weights_at + k * rows + r] * grid[start + offsets[first + k] + p]
+
+    for r < rows and p < vectors * lanes. vectors: 1 to VECTORS.
+    """
+    if not isinstance(rows, types.IntegerLiteral):
+        return None
+    height = rows.literal_value
+    whole = types.intp
+    signature = types.void(rows, whole, grid, whole, offsets, whole, whole, weights, whole, initial, sums, whole, whole)
+
+    def codegen(context, builder, signature, args):
+        _, vectors, grid_value, start, offsets_value, first, count, weights_value, weights_at, initial_value, sums_value, sums_at, stride = args
+        writer = _Writer(context, builder, grid.dtype)
+        x = writer.at(writer.data(grid, grid_value), start)
+        o = writer.at(writer.data(offsets, offsets_value), first)
+        w = writer.at(writer.data(weights, weights_value), weights_at)
+        begin = writer.data(initial, initial_value)
+        out = writer.at(writer.data(sums, sums_value), sums_at)
+        lines = [writer.at(out, builder.mul(stride, ir.Constant(ir.IntType(64), r))) for r in range(height)]
+
+        def body(width: int) -> None:
+            held = [[cgutils.alloca_once(builder, writer.vector) for _ in range(width)] for _ in range(height)]
+            for r in range(height):
+                value = writer.splat(writer.at(begin, r))
+                for v in range(width):
+                    builder.store(value, held[r][v])
+            with cgutils.for_range(builder, count) as loop:
+                k = loop.index
+                source = writer.at(x, builder.load(writer.at(o, k)))
+                seen = [writer.load(writer.at(source, v * writer.lanes)) for v in range(width)]
+                tap = writer.at(w, builder.mul(k, ir.Constant(ir.IntType(64), height)))
+                for r in range(height):
+                    weight = writer.splat(writer.at(tap, r))
+                    for v in range(width):
+                        writer.fma(weight, seen[v], held[r][v])
+            for r in range(height):
+                for v in range(width):
+                    writer.store(builder.load(held[r][v]), writer.at(lines[r], v * writer.lanes))
+
+        done = builder.append_basic_block("tile.done")
+        switch = builder.switch(vectors, done)
+        for width in range(1, VECTORS + 1):
+            block = builder.append_basic_block(f"tile.{width}")
+            switch.add_case(ir.Constant(ir.IntType(64), width), block)
+            builder.position_at_end(block)
+            body(width)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def dot_tile(
+    typing_context, rows, images, vectors, lines, lines_at, line_stride, line_image, grid, grid_at, grid_image, offsets, first, out, out_at,
+    out_stride,
+):  # fmt: skip
+    """out[out_at + r * out_stride + t] += sum over images i and p < vectors * lanes of
+
+    lines[lines_at + i * line_image + r * line_stride + p] * grid[grid_at + i * grid_image + offsets[first + t] + p], for r < rows and t < TAPS.
+    """
+    if not isinstance(rows, types.IntegerLiteral):
+        return None
+    height = rows.literal_value
+    whole = types.intp
+    signature = types.void(
+        rows, whole, whole, lines, whole, whole, whole, grid, whole, whole, offsets, whole, out, whole, whole
+    )  # fmt: skip
+
+    def codegen(context, builder, signature, args):
+        _, images, vectors, lines_value, lines_at, line_stride, line_image = args[:7]
+        grid_value, grid_at, grid_image, offsets_value, first, out_value, out_at, out_stride = args[7:]
+        writer = _Writer(context, builder, grid.dtype)
+        base = writer.at(writer.data(lines, lines_value), lines_at)
+        x = writer.at(writer.data(grid, grid_value), grid_at)
+        o = writer.at(writer.data(offsets, offsets_value), first)
+        target = writer.at(writer.data(out, out_value), out_at)
+        row_starts = [builder.mul(line_stride, ir.Constant(ir.IntType(64), r)) for r in range(height)]
+        tap_starts = [builder.load(writer.at(o, t)) for t in range(TAPS)]
+        held = [[cgutils.alloca_once(builder, writer.vector) for _ in range(TAPS)] for _ in range(height)]
+        for row in held:
+            for variable in row:
+                builder.store(writer.zero, variable)
+        with cgutils.for_range(builder, images) as image:
+            g_image = writer.at(base, builder.mul(image.index, line_image))
+            x_image = writer.at(x, builder.mul(image.index, grid_image))
+            g_rows = [writer.at(g_image, s) for s in row_starts]
+            x_taps = [writer.at(x_image, s) for s in tap_starts]
+            with cgutils.for_range(builder, vectors) as loop:
+                p = builder.mul(loop.index, ir.Constant(ir.IntType(64), writer.lanes))
+                seen = [writer.load(writer.at(tap, p)) for tap in x_taps]
+                for r in range(height):
+                    g = writer.load(writer.at(g_rows[r], p))
+                    for t in range(TAPS):
+                        writer.fma(g, seen[t], held[r][t])
+        for r in range(height):
+            line = writer.at(target, builder.mul(out_stride, ir.Constant(ir.IntType(64), r)))
+            for t in range(TAPS):
+                place = writer.at(line, t)
+                builder.store(builder.fadd(builder.load(place), writer.total(builder.load(held[r][t]))), place)
+        return context.get_dummy_value()
+
+    return signature, codegen
