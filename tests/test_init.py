@@ -153,11 +153,23 @@ def test_dirac_passes_the_input_through():
 
 
 def test_seed_fixes_everything_and_a_generator_is_a_stream_of_its_own():
-    names = ("uniform_", "normal_", "trunc_normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "orthogonal_")
+    names = (
+        "uniform_",
+        "normal_",
+        "trunc_normal_",
+        "xavier_uniform_",
+        "xavier_normal_",
+        "kaiming_uniform_",
+        "kaiming_normal_",
+        "orthogonal_",
+    )
     runs = []
     for _ in range(2):
         tg.manual_seed(7)
-        runs.append([getattr(init, n)(weight(4, 3)).detach().numpy().copy() for n in names] + [init.sparse_(weight(4, 3), 0.5).detach().numpy()])
+        runs.append(
+            [getattr(init, n)(weight(4, 3)).detach().numpy().copy() for n in names]
+            + [init.sparse_(weight(4, 3), 0.5).detach().numpy()]
+        )
     for a, b in zip(*runs, strict=True):
         np.testing.assert_array_equal(a, b)
     state = tg.get_rng_state()

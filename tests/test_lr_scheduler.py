@@ -54,7 +54,9 @@ def test_schedule_is_pytorchs(name, kwargs):
     for t in range(24):
         assert rates(mine) == pytest.approx([g["lr"] for g in theirs.param_groups], rel=1e-9, abs=1e-15), t
         assert scheduler.get_last_lr() == rates(mine)
-        assert [g["momentum"] for g in mine.param_groups] == pytest.approx([g["momentum"] for g in theirs.param_groups], rel=1e-12)
+        assert [g["momentum"] for g in mine.param_groups] == pytest.approx(
+            [g["momentum"] for g in theirs.param_groups], rel=1e-12
+        )
         theirs.step()
         if t < 23:
             scheduler.step(), expected.step()
@@ -81,13 +83,17 @@ def test_inverse_time_and_warmup_follow_their_formulas():
 
 
 @pytest.mark.parametrize("kwargs", [
-    {"patience": 1}, {"patience": 0, "factor": 0.5, "cooldown": 2}, {"mode": "max", "patience": 1, "threshold": 0.3, "threshold_mode": "abs"},
+    {"patience": 1}, {"patience": 0, "factor": 0.5, "cooldown": 2},
+    {"mode": "max", "patience": 1, "threshold": 0.3, "threshold_mode": "abs"},
     {"patience": 0, "min_lr": [0.01, 0.001]}, {"mode": "max", "patience": 2, "eps": 0.005},
 ])  # fmt: skip
 def test_plateau_is_pytorchs(kwargs):
     torch = pytest.importorskip("torch")
     mine, theirs = ours(), torch.optim.SGD([{"params": [torch.nn.Parameter(torch.ones(1))], "lr": lr} for lr in (0.1, 0.02)])
-    scheduler, expected = schedules.ReduceLROnPlateau(mine, **kwargs), torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, **kwargs)
+    scheduler, expected = (
+        schedules.ReduceLROnPlateau(mine, **kwargs),
+        torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, **kwargs),
+    )
     for metric in (1.0, 0.9, 0.95, 0.93, 0.91, 0.5, 0.5, 0.5, 0.6, 0.49999, 0.7, 2.0, 2.0, 2.0, float("nan"), 0.1, 0.1):
         scheduler.step(tg.tensor(metric, dtype=tg.float64)), expected.step(metric)
         assert rates(mine) == pytest.approx([g["lr"] for g in theirs.param_groups], rel=1e-12)
@@ -99,7 +105,11 @@ def chain(module, optimizer):
 
 
 def sequence(module, optimizer):
-    parts = [module.LinearLR(optimizer, 0.1, total_iters=4), module.CosineAnnealingLR(optimizer, 8), module.ExponentialLR(optimizer, 0.8)]
+    parts = [
+        module.LinearLR(optimizer, 0.1, total_iters=4),
+        module.CosineAnnealingLR(optimizer, 8),
+        module.ExponentialLR(optimizer, 0.8),
+    ]
     return module.SequentialLR(optimizer, parts, milestones=[4, 12])
 
 
@@ -117,7 +127,8 @@ def test_combined_schedules_are_pytorchs(combine):
 
 @pytest.mark.parametrize("make", [
     *[lambda o, n=n, k=k: getattr(schedules, n)(o, **k) for n, k in SCHEDULES],
-    lambda o: schedules.InverseTimeLR(o, 0.5), lambda o: schedules.WarmupLR(o, 5), lambda o: chain(schedules, o), lambda o: sequence(schedules, o),
+    lambda o: schedules.InverseTimeLR(o, 0.5), lambda o: schedules.WarmupLR(o, 5),
+    lambda o: chain(schedules, o), lambda o: sequence(schedules, o),
 ])  # fmt: skip
 def test_a_saved_schedule_continues_exactly(make):
     optimizer = ours(momentum=0.9)
@@ -183,9 +194,17 @@ def test_resuming_by_last_epoch_needs_the_initial_rate():
         (lambda o: schedules.ReduceLROnPlateau(o, mode="least"), ValueError, "mode"),
         (lambda o: schedules.ReduceLROnPlateau(o, min_lr=[0]), ValueError, "min_lr"),
         (lambda o: schedules.ChainedScheduler([]), ValueError, "at least one"),
-        (lambda o: schedules.ChainedScheduler([schedules.StepLR(o, 1), schedules.StepLR(ours(), 1)]), ValueError, "another optimizer"),
+        (
+            lambda o: schedules.ChainedScheduler([schedules.StepLR(o, 1), schedules.StepLR(ours(), 1)]),
+            ValueError,
+            "another optimizer",
+        ),
         (lambda o: schedules.SequentialLR(o, [schedules.StepLR(o, 1)], [3]), ValueError, "0 milestones"),
-        (lambda o: schedules.SequentialLR(o, [schedules.StepLR(o, 1), schedules.ReduceLROnPlateau(o)], [3]), ValueError, "metric"),
+        (
+            lambda o: schedules.SequentialLR(o, [schedules.StepLR(o, 1), schedules.ReduceLROnPlateau(o)], [3]),
+            ValueError,
+            "metric",
+        ),
         (lambda o: schedules.StepLR(o, 1).load_state_dict({"T_max": 3}), ValueError, "unknown entries"),
     ],
 )

@@ -98,7 +98,11 @@ LAYERS = [
     case("ZeroPad1d", (1, 2), inputs=[LINE]),
     case("ZeroPad2d", (1, -1, 2, 0), inputs=[IMAGE]),
     case("ZeroPad3d", 1, inputs=[VOLUME]),
-    *[case(f"{kind}Pad{n}d", 2, inputs=[(LINE, IMAGE, VOLUME)[n - 1]]) for kind in ("Reflection", "Replication", "Circular") for n in (1, 2, 3)],
+    *[
+        case(f"{kind}Pad{n}d", 2, inputs=[(LINE, IMAGE, VOLUME)[n - 1]])
+        for kind in ("Reflection", "Replication", "Circular")
+        for n in (1, 2, 3)
+    ],
     case("Upsample", scale_factor=2, inputs=[IMAGE]),
     case("Upsample", size=(5, 9), mode="bilinear", inputs=[IMAGE]),
     case("Upsample", scale_factor=(2.0, 1.5), mode="bicubic", align_corners=True, inputs=[IMAGE]),
@@ -172,7 +176,8 @@ LOSSES = [
     ("L1Loss", {}, "pair"), ("MSELoss", {}, "pair"), ("SmoothL1Loss", {"beta": 0.5}, "pair"), ("HuberLoss", {"delta": 0.7}, "pair"),
     ("SoftMarginLoss", {}, "signs"), ("HingeEmbeddingLoss", {"margin": 0.5}, "signs"),
     ("CrossEntropyLoss", {}, "classes"), ("CrossEntropyLoss", {"label_smoothing": 0.2, "ignore_index": 1}, "classes"),
-    ("NLLLoss", {"ignore_index": 2}, "classes"), ("MultiMarginLoss", {"p": 2, "margin": 0.5}, "classes"), ("MultiMarginLoss", {}, "classes"),
+    ("NLLLoss", {"ignore_index": 2}, "classes"), ("MultiMarginLoss", {"p": 2, "margin": 0.5}, "classes"),
+    ("MultiMarginLoss", {}, "classes"),
     ("BCELoss", {}, "probabilities"), ("BCEWithLogitsLoss", {}, "unit"), ("KLDivLoss", {"log_target": True}, "pair"),
     ("PoissonNLLLoss", {"full": True}, "counts"), ("PoissonNLLLoss", {"log_input": False}, "positive"),
     ("MultiLabelMarginLoss", {}, "labels"),
@@ -219,7 +224,9 @@ def test_class_weights_are_buffers_and_are_used(name):
     weight = np.array([0.5, 2.0, 1.0, 0.1])
     ours = getattr(nn, name)(weight=tg.tensor(weight))
     theirs = getattr(torch.nn, name)(weight=torch.tensor(weight))
-    assert float(ours(tg.tensor(x), tg.tensor(target))) == pytest.approx(float(theirs(torch.tensor(x), torch.tensor(target))), rel=1e-12)
+    assert float(ours(tg.tensor(x), tg.tensor(target))) == pytest.approx(
+        float(theirs(torch.tensor(x), torch.tensor(target))), rel=1e-12
+    )
     assert list(ours.state_dict()) == ["weight"]
     assert not list(ours.parameters())
 

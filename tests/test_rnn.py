@@ -33,13 +33,20 @@ def same_gradients(theirs, ours, their_leaves, our_leaves):
 
 
 SETTINGS = [
-    *[{"num_layers": n, "bidirectional": b, "batch_first": f} for n, b, f in itertools.product((1, 2), (False, True), (False, True))],
+    *[
+        {"num_layers": n, "bidirectional": b, "batch_first": f}
+        for n, b, f in itertools.product((1, 2), (False, True), (False, True))
+    ],
     {"bias": False},
 ]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-@pytest.mark.parametrize("name, extra", [("RNN", {}), ("RNN", {"nonlinearity": "relu"}), ("LSTM", {}), ("LSTM", {"proj_size": 2}), ("GRU", {})], ids=str)
+@pytest.mark.parametrize(
+    "name, extra",
+    [("RNN", {}), ("RNN", {"nonlinearity": "relu"}), ("LSTM", {}), ("LSTM", {"proj_size": 2}), ("GRU", {})],
+    ids=str,
+)
 def test_layer_computes_what_pytorch_computes(name, extra, settings):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
@@ -108,7 +115,11 @@ def test_gru_equations_written_out():
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3,)])
-@pytest.mark.parametrize("name, extra", [("RNNCell", {}), ("RNNCell", {"nonlinearity": "relu", "bias": False}), ("LSTMCell", {}), ("GRUCell", {})], ids=str)
+@pytest.mark.parametrize(
+    "name, extra",
+    [("RNNCell", {}), ("RNNCell", {"nonlinearity": "relu", "bias": False}), ("LSTMCell", {}), ("GRUCell", {})],
+    ids=str,
+)
 def test_cell_computes_what_pytorch_computes(name, extra, shape):
     torch = pytest.importorskip("torch")
     torch.manual_seed(6)
@@ -178,7 +189,11 @@ def test_prints_as_in_pytorch():
     [
         (lambda: nn.LSTM(3, 4)(tg.zeros(5, 2, 7)), ValueError, r"input_size 3, got shape \(5, 2, 7\)"),
         (lambda: nn.LSTM(3, 4)(tg.zeros(5, 2, 3), tg.zeros(1, 2, 4)), TypeError, r"\(h_0, c_0\)"),
-        (lambda: nn.GRU(3, 4)(tg.zeros(5, 2, 3), tg.zeros(2, 2, 4)), ValueError, r"h_0 has shape \(2, 2, 4\), expected \(1, 2, 4\)"),
+        (
+            lambda: nn.GRU(3, 4)(tg.zeros(5, 2, 3), tg.zeros(2, 2, 4)),
+            ValueError,
+            r"h_0 has shape \(2, 2, 4\), expected \(1, 2, 4\)",
+        ),
         (lambda: nn.RNN(3, 4, nonlinearity="sin"), ValueError, "nonlinearity"),
         (lambda: nn.LSTM(3, 4, proj_size=4), ValueError, "proj_size"),
         (lambda: nn.GRU(3, 0), ValueError, "hidden_size"),

@@ -16,7 +16,7 @@ from . import dtypes
 from ._state import state
 from .autograd.node import Constant, Node, Storage
 from .devices import CPU, Device, as_device
-from .registry import find, on_registration
+from .registry import find, on_registration, operators
 from .tensor_methods import TensorMethods
 
 if TYPE_CHECKING:
@@ -380,12 +380,17 @@ class Tensor(OperatorMethods, TensorMethods):
         assign(self, index, value)
 
     def __getattr__(self, name: str) -> Any:
-        """Methods of plugin operators, which are discovered when first asked for."""
-        if not name.startswith("_"):
-            operator = find(name[:-1] if name.endswith("_") and find(name) is None else name)
-            if operator is not None and name in type(self).__dict__:
+        """Operators become methods when first asked for, those of plugins too."""
+        if not name.startswith("__"):
+            method = _operator_method(name)
+            if method is not None:
+                setattr(Tensor, name, method)
                 return getattr(self, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        methods = [o.name for o in operators() if o.has_method and "." not in o.name]
+        return sorted({*object.__dir__(self), *methods, *(o.name + "_" for o in operators() if o.has_inplace)})
 
     # Views ------------------------------------------------------------------------------------------------------------
 
@@ -496,14 +501,20 @@ def _arithmetic(function: Callable[[Any, Any], Any], reflected: bool = False) ->
     return operate
 
 
+def _operator_method(name: str) -> Callable[..., Any] | None:
+    """The operator that is the Tensor method `name`, or the in-place form `name_` of one."""
+    operator = find(name)
+    if operator is not None:
+        return operator.function if operator.has_method else None
+    operator = find(name[:-1]) if name.endswith("_") else None
+    return operator.inplace if operator is not None and operator.has_inplace else None
+
+
 def _attach(operator: Operator) -> None:
-    """Makes a registered operator a Tensor method, and the Python operator it stands for."""
-    if operator.has_method and "." not in operator.name and not hasattr(object, operator.name):
-        existing = Tensor.__dict__.get(operator.name)
-        if existing is None or hasattr(existing, "operator"):
-            setattr(Tensor, operator.name, operator.function)
-    if operator.has_inplace:
-        setattr(Tensor, operator.name + "_", operator.inplace)
+    """Binds a newly registered operator to the Python operators it stands for, and drops a method it replaces."""
+    for method in (operator.name, operator.name + "_"):
+        if hasattr(Tensor.__dict__.get(method), "operator"):
+            delattr(Tensor, method)
     for special, name in _UNARY_OPERATORS.items():
         if name == operator.name:
             setattr(Tensor, special, operator.function)

@@ -61,6 +61,14 @@ def _fail_operand(op: Operator, i: int, value: Any) -> TypeError:
     return TypeError(f"{op.name}: expected a Tensor for `{name}`, got {type(value).__name__}")
 
 
+def explain_operands(op: Operator, tensors: tuple[Any, ...]) -> None:
+    """Raises the error for an operand that is no Tensor, if there is one: `prepare` stumbled over something."""
+    for i, t in enumerate(tensors):
+        name = op.variadic or op.tensor_params[i]
+        if not isinstance(t, Tensor) and not (t is None and name in op.optional_tensors):
+            raise _fail_operand(op, i, t) from None
+
+
 def _promoted(op: Operator, tensors: tuple[Any, ...]) -> tuple[Any, ...]:
     """The operands brought to PyTorch's common dtype. Python numbers stay numbers while a tensor is there to type them."""
     operands = [tensors[i] for i in op.promotes]

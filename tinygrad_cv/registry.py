@@ -17,11 +17,11 @@ How to read a declaration:
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -89,7 +89,6 @@ class Operator:
         self.name = name
         self.declaration = declaration
         self.provider = provider
-        self.doc = inspect.cleandoc(declaration.__doc__ or "")
         self.domain = domain
         self.formula = formula
         self.kinks = kinks or {}
@@ -114,13 +113,12 @@ class Operator:
             raise TypeError(f"operator {name!r} ({provider}): a `reference` in NumPy is required")
         if not callable(domain):
             raise TypeError(f"operator {name!r} ({provider}): a `domain` that the tests can sample is required")
-        if not formula or not self.doc:
+        if not formula or not declaration.__doc__:
             raise TypeError(f"operator {name!r} ({provider}): a `formula` and a docstring are required")
         self.reference: Callable[..., Any] = declaration.reference
         self.prepare: Callable[..., Any] | None = getattr(declaration, "prepare", None)
         self.compose: Callable[..., Any] | None = getattr(declaration, "compose", None)
         self.write: Callable[..., Any] | None = getattr(declaration, "write", None)
-        self.signature = inspect.signature(self.reference)
         self._read_parameters()
         self._read_rules()
         self.promotes: tuple[int, ...] = (
@@ -133,28 +131,58 @@ class Operator:
         self._kernel_paths: dict[str, Any] = dict(kernels or {})
         self._kernels: dict[str, Callable[..., Any] | None] = {}
         self.run: Callable[[tuple[Any, ...], tuple[Any, ...]], Any] | None = None  # made by dispatch at the first call
-        self.bind, self.function, self.inplace = _generate(self)
+
+    # Made when first asked for: a process uses a few of the operators, and importing the package pays for none.
+
+    @cached_property
+    def doc(self) -> str:
+        """The declaration's docstring, without its indentation."""
+        return inspect.cleandoc(self.declaration.__doc__ or "")
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The public signature, which is the reference's."""
+        return inspect.signature(self.reference)
+
+    @cached_property
+    def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+        return _generate(self)
+
+    @cached_property
+    def bind(self) -> Callable[..., Any]:
+        """bind(f, tensors, attrs) calls `f` with the arguments where its signature has them."""
+        return self._functions[0]
+
+    @cached_property
+    def function(self) -> Callable[..., Any]:
+        """The public function."""
+        return self._functions[1]
+
+    @cached_property
+    def inplace(self) -> Callable[..., Any]:
+        """The in-place form of the public function."""
+        return self._functions[2]
 
     def _read_parameters(self) -> None:
         self.tensor_params: tuple[str, ...] = ()
         self.optional_tensors: set[str] = set()
         self.variadic: str | None = None
         attrs = []
-        for p in self.signature.parameters.values():
-            annotation = (
-                p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", repr(p.annotation))
-            )
-            annotation = annotation.replace("tinygrad_cv.registry.", "").replace("extend.", "")
-            if annotation in ("Array", "Array | None", "Array | float", "Array | None | float", "Array | float | None"):
-                self.tensor_params += (p.name,)
-                if "None" in annotation:
-                    self.optional_tensors.add(p.name)
-            elif annotation == "list[Array]":
-                self.variadic = p.name
-                self.tensor_params += (p.name,)
+        annotations = self.reference.__annotations__
+        for name in _parameter_names(self.reference):
+            annotation = annotations.get(name, "")
+            text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+            text = text.replace("tinygrad_cv.registry.", "").replace("extend.", "")
+            if text.startswith("Array"):
+                self.tensor_params += (name,)
+                if "None" in text:
+                    self.optional_tensors.add(name)
+            elif text == "list[Array]":
+                self.variadic = name
+                self.tensor_params += (name,)
             else:
-                attrs.append(p)
-        self.attr_params: tuple[str, ...] = tuple(p.name for p in attrs)
+                attrs.append(name)
+        self.attr_params: tuple[str, ...] = tuple(attrs)
         if self.variadic and len(self.tensor_params) > 1:
             raise TypeError(f"operator {self.name!r}: `{self.variadic}: list[Array]` must be the only tensor parameter")
 
@@ -189,7 +217,7 @@ class Operator:
 
     def _getters(self, rule: Callable[..., Any]) -> tuple[tuple[str, int], ...]:
         getters: list[tuple[str, int]] = []
-        for p in inspect.signature(rule).parameters:
+        for p in _parameter_names(rule):
             if p in ("upstream", "upstreams", "ctx"):
                 getters.append((p, 0))
             elif p == self.variadic:
@@ -248,6 +276,17 @@ class Operator:
         return f"<operator {self.name} ({self.provider})>"
 
 
+def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a function's parameters in order, as `inspect.signature` gives them at a tenth of the price."""
+    code = getattr(function, "__code__", None)
+    if code is None or hasattr(function, "__wrapped__"):
+        return tuple(inspect.signature(function).parameters)
+    positional, keyword = code.co_argcount, code.co_kwonlyargcount
+    names = code.co_varnames
+    starred = (names[positional + keyword],) if code.co_flags & inspect.CO_VARARGS else ()
+    return (*names[:positional], *starred, *names[positional : positional + keyword])
+
+
 def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
     """Writes three small functions for an operator: the binder of arguments, the public function, its in-place form.
 
@@ -279,7 +318,12 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
     attrs = f"({''.join(p + ', ' for p in operator.attr_params)})"
     identifier = operator.name.rsplit(".", 1)[-1]
     names = ", ".join(p.name for p in parameters)
-    prepare = f"    {names}, = _prepare({', '.join(passed)})\n" if operator.prepare else ""
+    prepare = ""
+    if operator.prepare:
+        prepare = (
+            f"    try:\n        {names}, = _prepare({', '.join(passed)})\n"
+            f"    except AttributeError:\n        _explain(_op, {tensors})\n        raise\n"
+        )
     shortcut = ""
     if "inplace" in operator.attr_params:
         shortcut = f"    if inplace: return _apply_inplace(_op, {tensors}, {attrs})\n"
@@ -290,7 +334,7 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
         f"def {identifier}_({', '.join(declared)}):\n{prepare}    return _apply_inplace(_op, {tensors}, {attrs})\n"
     )
     scope: dict[str, Any] = {
-        "_op": operator, "_prepare": operator.prepare, "_apply": dispatch.apply, "_compose": dispatch.compose,
+        "_op": operator, "_prepare": operator.prepare, "_explain": dispatch.explain_operands, "_apply": dispatch.apply, "_compose": dispatch.compose,
         "_apply_inplace": dispatch.apply_inplace, **defaults,
     }  # fmt: skip
     exec(compile(text, f"<tinygrad_cv operator {operator.name}>", "exec"), scope)
@@ -371,6 +415,8 @@ def discover(reload: bool = False) -> None:
     global _discovered, _current_provider
     if _discovered and not reload:
         return
+    import importlib.metadata
+
     first, _discovered = not _discovered, True
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         owner = point.dist.name if point.dist is not None else point.value.split(".")[0]

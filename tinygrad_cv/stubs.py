@@ -76,7 +76,8 @@ def generate() -> str:
     ]
     named = {o.name: o for o in built_in}
     for operator in built_in:
-        if operator.function is Tensor.__dict__.get(operator.name):
+        existing = getattr(Tensor, operator.name, None)
+        if operator.has_method and (existing is None or hasattr(existing, "operator")):
             lines += _function(operator, operator.name, "    ", True)
         if operator.has_inplace:
             lines += _function(operator, operator.name + "_", "    ", True)

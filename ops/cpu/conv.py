@@ -23,7 +23,7 @@ from tinygrad_cv.kernels import threads
 from tinygrad_cv.kernels.jit import helper, kernel, prange
 
 from ..sliding import convolve_weight_grad, padding_pairs
-from .tiles import LANES_SLACK, REGISTER_BYTES, ROWS, TAPS, VECTORS, copy_row, dot_tile, tap_tile
+from .tiles import LANES_SLACK, REGISTER_BYTES, ROWS, TAPS, VECTORS, add_row, copy_row, dot_tile, tap_tile
 
 CHUNK = 512  # positions whose sums are kept together, 12 KB for 6 channels
 LONG_CHUNK = 4096  # positions of one pass of `correlate_rows`
@@ -274,6 +274,57 @@ def convolve_rows(
 
 
 @kernel
+def spread_rows(
+    g, packed, bias, x, images, groups, filters, rows, block, shares, layout, copy, channel, phases, offsets, out_sizes
+):
+    """The gradient in the input at stride 1, by spreading: every tap's share of g, (image, group, filter), is added where it came from.
+
+    `layout` and `offsets` are those of the forward pass, for `rows` input channels; blocks hold channels of one tap. Done where g is
+    much smaller than x, so that gathering would mostly meet zeros.
+    """
+    blocks = (rows + block - 1) // block
+    taps = offsets.size // rows
+    area_in, area_out = layout[0] * layout[1] * layout[2], out_sizes[0] * out_sizes[1] * out_sizes[2]
+    length, grid_h, grid_w = phases[0, 8], layout[13], layout[14]
+    lanes = REGISTER_BYTES // g.itemsize
+    line = (length + lanes - 1) // lanes * lanes
+    jobs = images * groups
+    for share in prange(shares):
+        lines = np.zeros(filters * line + LANES_SLACK, g.dtype)
+        places = np.arange(filters) * line
+        sums = np.empty(block * CHUNK, g.dtype)
+        initial = np.zeros(block, g.dtype)
+        scratch = np.empty(rows * channel if copy else 1, g.dtype)
+        for plane in range(jobs * share // shares, jobs * (share + 1) // shares):
+            for f in range(filters):
+                fill_line(g, (plane * filters + f) * area_out, lines, f * line, out_sizes, grid_h, grid_w)
+            target, origin = (scratch, 0) if copy else (x, plane * rows * area_in)
+            for i in range(origin, origin + rows * channel):
+                target[i] = 0
+            for t in range(taps):
+                for b in range(blocks):
+                    at = ((plane % groups * taps + t) * blocks + b) * filters * block
+                    for start in range(0, length, CHUNK):
+                        n = min(CHUNK, length - start)
+                        run_taps(block, lines, start, places, 0, filters, packed, at, initial, sums, n)
+                        for r in range(min(block, rows - b * block)):
+                            place = origin + offsets[(b * block + r) * taps + t] + start
+                            add_row(sums, r * CHUNK, target, place, n)
+            if copy:
+                for c in range(rows):
+                    for d in range(layout[0]):
+                        for h in range(layout[1]):
+                            begin = c * channel + ((d + layout[6]) * grid_h + h + layout[7]) * grid_w + layout[8]
+                            end = (plane * rows + c) * area_in + (d * layout[1] + h) * layout[2]
+                            copy_row(scratch, begin, x, end, layout[2])
+            if bias.size:
+                for c in range(rows):
+                    begin = (plane * rows + c) * area_in
+                    for i in range(begin, begin + area_in):
+                        x[i] += bias[plane % groups * rows + c]
+
+
+@kernel
 def correlate_rows(
     grad_output, x, private, images, groups, channels, rows, block, by_image, by_rows, together, layout, copy, channel, phases, offsets,
     out_sizes,
@@ -384,9 +435,34 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
     taps = math.prod(kernel_size)
     strides = np.array([filters * rows * taps, taps, rows * taps], np.int64)
     flat_bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    flat_grad, flat_weight = np.ascontiguousarray(grad_output).reshape(-1), np.ascontiguousarray(weight).reshape(-1)
+    images = math.prod(lead)
+    if stride == (1, 1, 1):
+        forward = forward_grid(rows, sizes, out, kernel_size, stride, before, dilation)
+        lanes = REGISTER_BYTES // x.itemsize
+        gather = int((-(-grid.phases[:, 8] // lanes) * grid.phases[:, 1]).sum())
+        spread = -(-int(forward.phases[0, 8]) // lanes) * filters * taps
+        inside = all(b + n <= q for b, n, q in zip(before, sizes, forward.layout[12:], strict=True))
+        if 1.2 * spread < gather and inside and images * groups >= threads.get_num_threads() and np.isfinite(flat_weight).all():
+            _spread(flat_grad, flat_weight, strides, flat_bias, x, images, groups, filters, rows, forward, out)
+            return x
     return _rows_kernel(
-        np.ascontiguousarray(grad_output).reshape(-1), np.ascontiguousarray(weight).reshape(-1), strides, flat_bias, x,
-        math.prod(lead), groups, filters, rows, grid, sizes, stride,
+        flat_grad, flat_weight, strides, flat_bias, x, images, groups, filters, rows, grid, sizes, stride
+    )  # fmt: skip
+
+
+def _spread(flat_grad, flat_weight, strides, bias, x, images, groups, filters, rows, forward: Grid, out) -> None:
+    """Packs the weights tap by tap and runs `spread_rows`. Weights must be finite: zeros between the rows are multiplied by them."""
+    taps, block = forward.offsets.size // rows, _block(rows)
+    shares = _shares(images * groups * rows * filters * taps * math.prod(out))
+    order = np.stack([np.tile(np.arange(filters), taps), np.repeat(np.arange(taps), filters)], axis=1)
+    phases = np.stack([np.arange(taps) * filters, np.full(taps, filters)], axis=1)
+    packed = np.empty(groups * taps * filters * -(-rows // block) * block, x.dtype)
+    pack_weights.serial(flat_weight, groups, rows, block, strides, phases, order, packed)
+    run = spread_rows if shares > 1 else spread_rows.serial
+    run(
+        flat_grad, packed, bias, x.reshape(-1), images, groups, filters, rows, block, shares, forward.layout, forward.copy,
+        forward.channel, forward.phases, forward.offsets, np.array(out, np.int64),
     )  # fmt: skip
 
 

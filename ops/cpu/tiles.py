@@ -115,29 +115,37 @@ class _Writer:
         return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
 
+def _row_code(context, builder, signature, args, adding: bool):
+    """Code of copy_row and add_row: whole vectors, then one masked."""
+    source, _, target = signature.args[:3]
+    source_value, source_at, target_value, target_at, count = args
+    writer = _Writer(context, builder, source.dtype)
+    begin = writer.at(writer.data(source, source_value), source_at)
+    end = writer.at(writer.data(target, target_value), target_at)
+    lanes = ir.Constant(ir.IntType(64), writer.lanes)
+    vectors = builder.sdiv(count, lanes)
+    with cgutils.for_range(builder, vectors) as loop:
+        p = builder.mul(loop.index, lanes)
+        value, place = writer.load(writer.at(begin, p)), writer.at(end, p)
+        writer.store(builder.fadd(writer.load(place), value) if adding else value, place)
+    done = builder.mul(vectors, lanes)
+    left = builder.sub(count, done)
+    with builder.if_then(builder.icmp_signed(">", left, ir.Constant(ir.IntType(64), 0))):
+        value, place = writer.load_first(writer.at(begin, done), left), writer.at(end, done)
+        writer.store_first(builder.fadd(writer.load_first(place, left), value) if adding else value, place, left)
+    return context.get_dummy_value()
+
+
 @intrinsic
 def copy_row(typing_context, source, source_at, target, target_at, count):
-    """target[target_at + i] = source[source_at + i] for i < count: whole vectors, then one masked. For the short rows of images."""
-    whole = types.intp
-    signature = types.void(source, whole, target, whole, whole)
+    """target[target_at + i] = source[source_at + i] for i < count; for the short rows of images."""
+    return types.void(source, types.intp, target, types.intp, types.intp), lambda *code: _row_code(*code, adding=False)
 
-    def codegen(context, builder, signature, args):
-        source_value, source_at, target_value, target_at, count = args
-        writer = _Writer(context, builder, source.dtype)
-        begin = writer.at(writer.data(source, source_value), source_at)
-        end = writer.at(writer.data(target, target_value), target_at)
-        lanes = ir.Constant(ir.IntType(64), writer.lanes)
-        vectors = builder.sdiv(count, lanes)
-        with cgutils.for_range(builder, vectors) as loop:
-            p = builder.mul(loop.index, lanes)
-            writer.store(writer.load(writer.at(begin, p)), writer.at(end, p))
-        done = builder.mul(vectors, lanes)
-        left = builder.sub(count, done)
-        with builder.if_then(builder.icmp_signed(">", left, ir.Constant(ir.IntType(64), 0))):
-            writer.store_first(writer.load_first(writer.at(begin, done), left), writer.at(end, done), left)
-        return context.get_dummy_value()
 
-    return signature, codegen
+@intrinsic
+def add_row(typing_context, source, source_at, target, target_at, count):
+    """target[target_at + i] += source[source_at + i] for i < count."""
+    return types.void(source, types.intp, target, types.intp, types.intp), lambda *code: _row_code(*code, adding=True)
 
 
 @intrinsic(prefer_literal=True)

@@ -123,7 +123,9 @@ def call_with_hooks(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any
                 returned = hook(module, args, kwargs)
                 if returned is not None:
                     if not (isinstance(returned, tuple) and len(returned) == 2):
-                        raise RuntimeError(f"a forward pre-hook with kwargs must return None or (args, kwargs), got {returned!r}")
+                        raise RuntimeError(
+                            f"a forward pre-hook with kwargs must return None or (args, kwargs), got {returned!r}"
+                        )
                     args, kwargs = returned
             else:
                 returned = hook(module, args)

@@ -34,7 +34,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         return math.sqrt(2.0 / (1 + slope**2))
     if nonlinearity == "selu":
         return 3.0 / 4
-    raise ValueError(f"calculate_gain: unknown nonlinearity {nonlinearity!r}; use linear, conv2d, sigmoid, tanh, relu, leaky_relu or selu")
+    raise ValueError(
+        f"calculate_gain: unknown nonlinearity {nonlinearity!r}; use linear, conv2d, sigmoid, tanh, relu, leaky_relu or selu"
+    )
 
 
 def calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:

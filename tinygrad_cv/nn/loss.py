@@ -6,7 +6,6 @@ reduction: 'mean', 'sum' or 'none'. `weight` and `pos_weight` are buffers: they 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from .._tensor import Tensor
 from . import functional as F
@@ -216,7 +215,9 @@ class MarginRankingLoss(_Loss):
 class TripletMarginLoss(_Loss):
     """max(0, d(anchor, positive) - d(anchor, negative) + margin), d the p-norm distance. Balntas et al., BMVC 2016."""
 
-    def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, reduction: str = "mean") -> None:
+    def __init__(
+        self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, reduction: str = "mean"
+    ) -> None:
         super().__init__(reduction)
         if margin <= 0:
             raise ValueError(f"TripletMarginLoss: margin must be positive, got {margin}")

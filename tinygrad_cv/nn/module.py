@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, TypeVar
-
-import numpy as np
+from typing import Any, Self
 
 from .._state import state
-from .._tensor import RemovableHandle, Tensor, wrap
-from ..devices import Device, as_device
-from ..dtypes import as_dtype
-from .parameter import Parameter, mark_written, overwrite
+from .._tensor import RemovableHandle, Tensor
+from .parameter import Parameter
+from .state import IncompatibleKeys, clear_grad, convert, load
 
-T = TypeVar("T")
-IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
 _REGISTERS = ("_parameters", "_buffers", "_modules")
 
 
@@ -80,11 +75,15 @@ class Module:
             self.register_parameter(name, None)
         elif name in own["_modules"]:
             if value is not None:
-                raise TypeError(f"{type(self).__name__}.{name} is a registered module: expected a Module or None, got {type(value).__name__}")
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a registered module: expected a Module or None, got {type(value).__name__}"
+                )
             own["_modules"][name] = own[name] = None
         elif name in own["_buffers"]:
             if value is not None and not isinstance(value, Tensor):
-                raise TypeError(f"{type(self).__name__}.{name} is a registered buffer: expected a Tensor or None, got {type(value).__name__}")
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a registered buffer: expected a Tensor or None, got {type(value).__name__}"
+                )
             own["_buffers"][name] = own[name] = value
         else:
             object.__setattr__(self, name, value)
@@ -124,7 +123,9 @@ class Module:
             if not isinstance(param, Parameter):
                 raise TypeError(f"cannot register {name!r}: expected an nn.Parameter or None, got {type(param).__name__}")
             if not param.is_leaf:
-                raise ValueError(f"cannot register {name!r}: a parameter must be a leaf, this one was computed by {param._node!r}")
+                raise ValueError(
+                    f"cannot register {name!r}: a parameter must be a leaf, this one was computed by {param._node!r}"
+                )
         self._take_name("_parameters", "parameter", name)
         self._parameters[name] = self.__dict__[name] = param
         if param is not None and param.name is None:
@@ -215,7 +216,9 @@ class Module:
         for _, parameter in self.named_parameters(recurse=recurse):
             yield parameter
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
         """(dotted name, buffer) of this module and, with `recurse`, of all below it."""
         return self._named_members("_buffers", prefix, recurse, remove_duplicate)
 
@@ -305,75 +308,13 @@ class Module:
         Everything is checked before anything is written: one RuntimeError lists all missing, unexpected and wrongly shaped
         entries, and the module is then unchanged. Returns (missing_keys, unexpected_keys).
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"load_state_dict: expected a dict of tensors, got {type(state_dict).__name__}")
-        own = self.state_dict(keep_vars=True)
-        missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
-        arrays: dict[str, np.ndarray] = {}
-        problems = []
-        for name, target in own.items():
-            if name not in state_dict:
-                continue
-            value = state_dict[name]
-            if not isinstance(value, (Tensor, np.ndarray, np.generic)):
-                problems.append(f"not a tensor: {name} is a {type(value).__name__}")
-                continue
-            array = arrays[name] = value._data if isinstance(value, Tensor) else np.asarray(value)
-            if array.shape != target.shape:
-                problems.append(f"wrong shape: {name} has {array.shape} in the state, {target.shape} in the module")
-            elif array.dtype.kind not in "biuf":
-                problems.append(f"wrong dtype: {name} has {array.dtype} in the state, {target.dtype} in the module")
-        if strict and unexpected:
-            problems.insert(0, f"unexpected: {', '.join(unexpected)}")
-        if strict and missing:
-            problems.insert(0, f"missing: {', '.join(missing)}")
-        if problems:
-            raise RuntimeError(f"load_state_dict: the state does not fit {type(self).__name__}; nothing was loaded\n  " + "\n  ".join(problems))
-        if assign:
-            self._assign_state(state_dict, arrays)
-        else:
-            for name, array in arrays.items():
-                overwrite(own[name], array)
-        return IncompatibleKeys(missing, unexpected)
-
-    def _assign_state(self, state_dict: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        for path, module in self.named_modules(remove_duplicate=False):
-            for register in (module._parameters, module._buffers):
-                for name, old in list(register.items()):
-                    key = f"{path}.{name}" if path else name
-                    if old is None or name in module._transient or key not in arrays:
-                        continue
-                    given = state_dict[key]
-                    if isinstance(old, Parameter):
-                        given = given if isinstance(given, Parameter) else Parameter(given, old.requires_grad)
-                    setattr(module, name, given)
+        return load(self, state_dict, strict, assign)
 
     # Dtype and device -------------------------------------------------------------------------------------------------
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Changes the dtype of all floating parameters and buffers, or the device: `to(dtype)`, `to(device)`, `to(tensor)`."""
-        dtype, device = kwargs.pop("dtype", None), kwargs.pop("device", None)
-        kwargs.pop("non_blocking", None)
-        if kwargs:
-            raise TypeError(f"to: unexpected arguments {sorted(kwargs)}")
-        for value in args:
-            if isinstance(value, Tensor):
-                dtype, device = value.dtype, value.device
-            elif isinstance(value, Device) or (isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda")):
-                device = value
-            elif value is not None:
-                dtype = value
-        if device is not None:
-            as_device(device).require()
-        if dtype is None:
-            return self
-        dtype = as_dtype(dtype)
-        if dtype.kind != "f":
-            raise TypeError(f"to: a module takes floating dtypes, got {dtype}")
-        tensors = {id(t): t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point()}
-        for tensor in tensors.values():
-            _cast_in_place(tensor, dtype)
+        convert(self, args, kwargs)
         return self
 
     def type(self, dst_type: Any) -> Self:
@@ -412,7 +353,9 @@ class Module:
                 hooks[key] = value
         return handle
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
         """`hook(module, args)` runs before forward; what it returns replaces the arguments.
 
         With `with_kwargs` it is `hook(module, args, kwargs)` and returns a pair (args, kwargs) or None.
@@ -456,25 +399,3 @@ class Module:
             return f"{self._get_name()}({lines[0]})"
         body = "".join(f"\n  {line}" for line in (*lines, *children))
         return f"{self._get_name()}({body}\n)" if body else f"{self._get_name()}()"
-
-
-def clear_grad(tensor: Tensor, set_to_none: bool) -> None:
-    """Drops a tensor's gradient, or fills it with zeros."""
-    if tensor.grad is None:
-        return
-    if set_to_none:
-        tensor.grad = None
-    elif tensor.grad.requires_grad:
-        tensor.grad = wrap(np.zeros_like(tensor.grad._data))
-    else:
-        tensor.grad._data.fill(0)
-        mark_written(tensor.grad)
-
-
-def _cast_in_place(tensor: Tensor, dtype: np.dtype[Any]) -> None:
-    """Gives a leaf new memory of another dtype. Graphs that saved the old memory keep it."""
-    if tensor._data.dtype != dtype:
-        tensor._data = tensor._data.astype(dtype)
-        tensor._storage = tensor._constant = None
-    if tensor.grad is not None:
-        tensor.grad = tensor.grad.detach().to(dtype)

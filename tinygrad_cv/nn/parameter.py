@@ -42,7 +42,9 @@ def overwrite(tensor: Tensor, values: np.ndarray) -> None:
     if tensor._base is not None:
         tensor._refresh_view()
     if not tensor._data.flags.writeable:
-        raise RuntimeError(f"this tensor of shape {tensor.shape} is read-only memory; make it from a copy (.clone()) to change it")
+        raise RuntimeError(
+            f"this tensor of shape {tensor.shape} is read-only memory; make it from a copy (.clone()) to change it"
+        )
     np.copyto(tensor._data, values, casting="same_kind" if values.dtype.kind == tensor._data.dtype.kind else "unsafe")
     mark_written(tensor)
 

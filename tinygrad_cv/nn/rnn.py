@@ -245,7 +245,9 @@ class LSTM(_Recurrent):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
+        )
 
     def _update(self, gates: Tensor, recurrent: Tensor, state: States) -> States:
         return lstm_update(gates, recurrent, state[1])
@@ -303,7 +305,9 @@ class _Cell(Module):
     def _state(self, input: Tensor, given: Tensor | None, label: str) -> Tensor:
         name = type(self).__name__
         if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
-            raise ValueError(f"{name}: expected (N, {self.input_size}) or ({self.input_size},), got input of shape {input.shape}")
+            raise ValueError(
+                f"{name}: expected (N, {self.input_size}) or ({self.input_size},), got input of shape {input.shape}"
+            )
         expected = (*input.shape[:-1], self.hidden_size)
         if given is None:
             return zeros(expected, dtype=input.dtype)

@@ -28,7 +28,9 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
     parts = np.array([_norm(a, norm_type) for a in arrays])
     total = _norm(parts, norm_type) if arrays else 0.0
     if error_if_nonfinite and not math.isfinite(total):
-        raise RuntimeError(f"the total norm of order {norm_type} of the gradients is {total}; find where it comes from, or allow it")
+        raise RuntimeError(
+            f"the total norm of order {norm_type} of the gradients is {total}; find where it comes from, or allow it"
+        )
     return wrap(np.asarray(total, arrays[0].dtype if arrays else np.float32))
 
 

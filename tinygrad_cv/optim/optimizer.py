@@ -13,8 +13,8 @@ import numpy as np
 from .. import kernels
 from .._tensor import Tensor, wrap
 from ..autograd import enable_grad
-from ..nn.module import clear_grad
 from ..nn.parameter import mark_written
+from ..nn.state import clear_grad
 from .flat import FlatPlan
 
 
@@ -220,9 +220,13 @@ class Optimizer:
             if not isinstance(p, Tensor):
                 raise TypeError(f"{type(self).__name__}: parameter {i} is a {type(p).__name__}, expected a Tensor")
             if not p.is_floating_point():
-                raise TypeError(f"{type(self).__name__}: parameter {i} has dtype {p.dtype}; only floating tensors can be optimized")
+                raise TypeError(
+                    f"{type(self).__name__}: parameter {i} has dtype {p.dtype}; only floating tensors can be optimized"
+                )
             if not p.is_leaf:
-                raise ValueError(f"{type(self).__name__}: parameter {i} was computed by {p._node!r}; only leaves can be optimized")
+                raise ValueError(
+                    f"{type(self).__name__}: parameter {i} was computed by {p._node!r}; only leaves can be optimized"
+                )
             if id(p) in known:
                 raise ValueError(f"{type(self).__name__}: parameter {p.name or i} of shape {p.shape} is listed twice")
             known.add(id(p))
