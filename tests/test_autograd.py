@@ -171,7 +171,7 @@ def test_grad_returns_and_does_not_accumulate() -> None:
     with pytest.raises(RuntimeError, match=r"do not depend on input 1 .*allow_unused=True"):
         tg.autograd.grad(x * 2, (x, z))
     assert tg.autograd.grad(x * 2, (x, z), allow_unused=True)[1] is None
-    with pytest.raises(RuntimeError, match="input 0 .* does not require grad"):
+    with pytest.raises(RuntimeError, match=r"input 0 .* does not require grad"):
         tg.autograd.grad(x * 2, tg.ones(1))
 
 
@@ -297,7 +297,7 @@ def test_writing_to_saved_memory_raises_before_the_write_and_names_the_operator(
     (out.sum() + product.sum()).backward()
     y.mul_(2)
     out.add_(1)
-    assert np.allclose(x.grad.numpy(), np.exp([1, 2]) + [2, 4])
+    assert np.allclose(x.grad.numpy(), [np.exp(1) + 2, np.exp(2) + 4])
 
 
 def test_writing_through_a_view_or_an_alias_is_noticed_too() -> None:

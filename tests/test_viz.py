@@ -75,7 +75,7 @@ def test_modules_are_clusters_and_fold_at_depth():
     folded = viz.draw(model, tg.zeros(2, 1, 28, 28), depth=1)
     assert folded.node_count == 1 + 3  # the input, features, flatten, classifier
     assert "(2, 10)" in folded.dot and "features" in folded.dot
-    assert viz.draw(model, tg.zeros(2, 1, 28, 28), depth=0).node_count == 1
+    assert viz.draw(model, tg.zeros(2, 1, 28, 28), depth=0).node_count == 1 + 1  # the input, the model
 
 
 @needs_renderer

@@ -6,6 +6,7 @@ operators are bound to operators in `_PYTHON_OPERATORS`, and `tensor.pyi` lists 
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from . import dtypes
 from ._state import state
 from .autograd.node import Constant, Node, Storage
 from .devices import CPU, Device, as_device
-from .registry import find, on_registration, operators
+from .registry import find, on_registration
 from .tensor_methods import TensorMethods
 
 if TYPE_CHECKING:
@@ -380,17 +381,10 @@ class Tensor(OperatorMethods, TensorMethods):
         assign(self, index, value)
 
     def __getattr__(self, name: str) -> Any:
-        """Operators become methods when first asked for, those of plugins too."""
-        if not name.startswith("__"):
-            method = _operator_method(name)
-            if method is not None:
-                setattr(Tensor, name, method)
-                return getattr(self, name)
+        """Methods of plugin operators: the plugins are looked for when a name is not known."""
+        if not name.startswith("_") and (find(name) or find(name.removesuffix("_"))) and hasattr(Tensor, name):
+            return getattr(self, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
-
-    def __dir__(self) -> list[str]:
-        methods = [o.name for o in operators() if o.has_method and "." not in o.name]
-        return sorted({*object.__dir__(self), *methods, *(o.name + "_" for o in operators() if o.has_inplace)})
 
     # Views ------------------------------------------------------------------------------------------------------------
 
@@ -501,20 +495,27 @@ def _arithmetic(function: Callable[[Any, Any], Any], reflected: bool = False) ->
     return operate
 
 
-def _operator_method(name: str) -> Callable[..., Any] | None:
-    """The operator that is the Tensor method `name`, or the in-place form `name_` of one."""
-    operator = find(name)
-    if operator is not None:
-        return operator.function if operator.has_method else None
-    operator = find(name[:-1]) if name.endswith("_") else None
-    return operator.inplace if operator is not None and operator.has_inplace else None
+class _LazyMethod:
+    """Stands on the Tensor class for an operator until it is first used, then makes way for its function."""
+
+    __slots__ = ("inplace", "operator")
+
+    def __init__(self, operator: Operator, inplace: bool) -> None:
+        self.operator, self.inplace = operator, inplace
+
+    def __get__(self, instance: Tensor | None, owner: type[Tensor]) -> Any:
+        function = self.operator.inplace if self.inplace else self.operator.function
+        setattr(Tensor, self.operator.name + ("_" if self.inplace else ""), function)
+        return function.__get__(instance, owner)
 
 
 def _attach(operator: Operator) -> None:
-    """Binds a newly registered operator to the Python operators it stands for, and drops a method it replaces."""
-    for method in (operator.name, operator.name + "_"):
-        if hasattr(Tensor.__dict__.get(method), "operator"):
-            delattr(Tensor, method)
+    """Makes a registered operator a Tensor method, and the Python operator it stands for."""
+    existing = inspect.getattr_static(Tensor, operator.name, None)
+    if operator.has_method and "." not in operator.name and (existing is None or hasattr(existing, "operator")):
+        setattr(Tensor, operator.name, _LazyMethod(operator, False))
+    if operator.has_inplace:
+        setattr(Tensor, operator.name + "_", _LazyMethod(operator, True))
     for special, name in _UNARY_OPERATORS.items():
         if name == operator.name:
             setattr(Tensor, special, operator.function)

@@ -76,7 +76,7 @@ def generate() -> str:
     ]
     named = {o.name: o for o in built_in}
     for operator in built_in:
-        existing = getattr(Tensor, operator.name, None)
+        existing = inspect.getattr_static(Tensor, operator.name, None)
         if operator.has_method and (existing is None or hasattr(existing, "operator")):
             lines += _function(operator, operator.name, "    ", True)
         if operator.has_inplace:

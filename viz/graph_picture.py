@@ -128,7 +128,7 @@ def _fold(graph: Graph, depth: int | None, values: bool, grads: bool) -> Drawing
     places = _places(graph)
     for node in graph:
         path = places[node.id]
-        if depth is None or len(path) <= depth:
+        if depth is None or len(path) <= depth or path == ("",):
             boxes[node.id] = Box(node.id, node.kind, _label(node), path, **_numbers(node, values, grads))
             where[node.id] = node.id
             continue

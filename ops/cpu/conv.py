@@ -291,7 +291,9 @@ def spread_rows(
     jobs = images * groups
     for share in prange(shares):
         lines = np.zeros(filters * line + LANES_SLACK, g.dtype)
-        places = np.arange(filters) * line
+        places = np.empty(filters, np.int64)
+        for f in range(filters):
+            places[f] = f * line
         sums = np.empty(block * CHUNK, g.dtype)
         initial = np.zeros(block, g.dtype)
         scratch = np.empty(rows * channel if copy else 1, g.dtype)
