@@ -52,7 +52,7 @@ def escape(text: str) -> str:
 def _label(box: Box) -> str:
     lines = list(box.label)
     if box.kind == "module":
-        lines += [f"{box.operators} operators", box.shape]
+        lines += [f"{box.operators} operator{'s' if box.operators != 1 else ''}", box.shape]
     if box.value is not None:
         lines.append(f"value {box.value}")
     if box.grad is not None:
@@ -71,7 +71,7 @@ def to_dot(drawing: Drawing, direction: str, note: str = "") -> str:
     lines = [
         "digraph graph_ {",
         f'  rankdir={direction}; fontname="Helvetica"; nodesep=0.25; ranksep=0.35;',
-        '  node [fontname="Helvetica", fontsize=11, margin="0.12,0.06"]; edge [fontname="Helvetica", fontsize=9, color="#555555"];',
+        '  node [fontname="Helvetica", fontsize=11, margin="0.2,0.08"]; edge [fontname="Helvetica", fontsize=9, color="#555555"];',
     ]
     if note:
         lines.append(f'  label="{escape(note)}";')

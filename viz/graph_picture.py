@@ -137,13 +137,15 @@ def _fold(graph: Graph, depth: int | None, values: bool, grads: bool) -> Drawing
         box = boxes.setdefault(key, Box(key, "module", [".".join(group[1:]) or group[0] or "operators"], group[:-1]))
         if node.kind == "operator":
             box.operators += 1
-            box.shape = _shape(node)
+            box.shape = str(node.shape)
         where[node.id] = key
     arrows: dict[tuple[str, str, int, int], tuple[str, str, str]] = {}
     for edge in graph.edges:
         source, target = where[edge.source], where[edge.target]
         if source == target:
             continue
+        several = len(graph[edge.source].shapes) > 1
+        label = f"output {edge.output} {edge.shape}" if several and edge.output else ""  # boxes show the first output's shape
         folded = source.startswith("g") or target.startswith("g")  # arrows between the same two boxes are drawn once
         arrows[source, target, -1 if folded else edge.position, edge.output] = (
             source,
@@ -167,7 +169,7 @@ def _places(graph: Graph) -> dict[str, tuple[str, ...]]:
 
 
 def _shape(node: GraphNode) -> str:
-    return " ".join(str(s) for s in node.shapes if s) + ("" if node.dtype in ("float32", "int", "float") else f" {node.dtype}")
+    return (str(node.shape) if node.shape else "") + ("" if node.dtype in ("float32", "int", "float") else f" {node.dtype}")
 
 
 def _label(node: GraphNode) -> list[str]:

@@ -17,6 +17,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from tinygrad_cv.kernels import threads
@@ -60,7 +61,9 @@ def _grid(sizes, steps, before, phase_counts, grid_sizes, output_phases, channel
     for out, start, found in output_phases:
         length = ((out[0] - 1) * grid_sizes[1] + out[1] - 1) * grid_sizes[2] + out[2]
         rows.append((len(offsets), len(found) * channels, *out, *start, length))
-        flat = [np.ravel_multi_index(phase, phase_counts) * area + np.ravel_multi_index(at, grid_sizes) for _, phase, at in found]
+        flat = [
+            np.ravel_multi_index(phase, phase_counts) * area + np.ravel_multi_index(at, grid_sizes) for _, phase, at in found
+        ]
         for c in range(channels):
             offsets += [c * channel + int(f) for f in flat]
             taps += [(c, tap) for tap, _, _ in found]
@@ -114,7 +117,12 @@ def backward_grid(channels: int, sizes, out, kernel_size, stride, before, dilati
 # ---- pieces of the kernels ------------------------------------------------------------------------------------------------
 
 
-@helper
+def routine(function):
+    """A function that kernels call and that is compiled by itself: a long body inside prange would be compiled several times."""
+    return numba.njit(error_model="numpy")(function)
+
+
+@routine
 def fill_grid(x, start, channels, layout, grid):
     """Copies `channels` images from x[start:] into the padded, de-interleaved grid."""
     depth, height, width = layout[0], layout[1], layout[2]
@@ -150,7 +158,7 @@ def fill_grid(x, start, channels, layout, grid):
                             at += grid_w
 
 
-@helper
+@routine
 def run_taps(block, source, start, offsets, first, count, weights, weights_at, initial, sums, n):
     """The sums of `block` output channels over n positions from source[start:], all taps, in tiles of about equal width."""
     lanes = REGISTER_BYTES // source.itemsize
@@ -169,7 +177,7 @@ def run_taps(block, source, start, offsets, first, count, weights, weights_at, i
             tap_tile(1, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
 
 
-@helper
+@routine
 def store_rows(sums, at, y, base, begin, n, out_h, out_w, strides, grid_h, grid_w, size_h, size_w, start_d, start_h, start_w):
     """Writes the sums of flat grid positions [begin, begin + n) to the output channel at y[base:], without the padding's share."""
     row = begin // grid_w
@@ -191,7 +199,7 @@ def store_rows(sums, at, y, base, begin, n, out_h, out_w, strides, grid_h, grid_
             q_d, q_h = q_d + 1, 0
 
 
-@helper
+@routine
 def run_dots(block, images, n, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride):
     """Adds the products of `block` lines with 4 taps over n positions of `images` images to out."""
     lanes = REGISTER_BYTES // source.itemsize
@@ -206,7 +214,7 @@ def run_dots(block, images, n, lines, at, line, image, source, start, source_ima
         dot_tile(1, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
 
 
-@helper
+@routine
 def fill_line(g, source, lines, to, sizes, grid_h, grid_w):
     """Copies one channel of an output gradient to its grid positions; those between stay zero."""
     for d in range(sizes[0]):
@@ -234,43 +242,155 @@ def pack_weights(weight, groups, rows, block, strides, phases, taps, packed):
                     packed[at + k * block + r] = weight[base + row * strides[1]] if row < rows else 0
 
 
-@kernel
-def convolve_rows(
-    x, packed, bias, y, images, groups, channels, rows, block, parts, shares, layout, copy, channel, phases, offsets, out_sizes, strides
+@routine
+def convolve_share(
+    share,
+    x,
+    packed,
+    bias,
+    y,
+    images,
+    groups,
+    channels,
+    rows,
+    block,
+    parts,
+    shares,
+    layout,
+    copy,
+    channel,
+    phases,
+    offsets,
+    out_sizes,
+    strides,
 ):
-    """y[image, group, row] = bias + the taps of every phase. Jobs are (image, group, part of the rows), split evenly over `shares`."""
+    """One share of `convolve_rows`."""
     blocks = (rows + block - 1) // block
     jobs = images * groups * parts
     area_in, area_out = layout[0] * layout[1] * layout[2], out_sizes[0] * out_sizes[1] * out_sizes[2]
     grid_h, grid_w = layout[13], layout[14]
     per_group = offsets.size * blocks * block
+    scratch = np.empty(channels * channel + LANES_SLACK, x.dtype)
+    sums = np.empty(block * CHUNK, x.dtype)
+    initial = np.zeros(block, x.dtype)
+    for job in range(jobs * share // shares, jobs * (share + 1) // shares):
+        part, plane = job % parts, job // parts
+        g = plane % groups
+        origin, source = plane * channels * area_in, x
+        if copy or origin + channels * area_in + LANES_SLACK > x.size:
+            fill_grid(x, origin, channels, layout, scratch)
+            origin, source = 0, scratch
+        for f in range(phases.shape[0]):
+            first, count, length = phases[f, 0], phases[f, 1], phases[f, 8]
+            for b in range(blocks * part // parts, blocks * (part + 1) // parts):
+                at = g * per_group + (first * blocks + b * count) * block
+                held = min(block, rows - b * block)
+                if bias.size:
+                    for r in range(held):
+                        initial[r] = bias[g * rows + b * block + r]
+                for start in range(0, length, CHUNK):
+                    n = min(CHUNK, length - start)
+                    run_taps(block, source, origin + start, offsets, first, count, packed, at, initial, sums, n)
+                    for r in range(held):
+                        base = (plane * rows + b * block + r) * area_out
+                        store_rows(
+                            sums, r * CHUNK, y, base, start, n, out_sizes[1], out_sizes[2], strides, grid_h, grid_w,
+                            phases[f, 3], phases[f, 4], phases[f, 5], phases[f, 6], phases[f, 7],
+                        )  # fmt: skip
+
+
+@kernel
+def convolve_rows(
+    x,
+    packed,
+    bias,
+    y,
+    images,
+    groups,
+    channels,
+    rows,
+    block,
+    parts,
+    shares,
+    layout,
+    copy,
+    channel,
+    phases,
+    offsets,
+    out_sizes,
+    strides,
+):
+    """y[image, group, row] = bias + the taps of every phase. Jobs are (image, group, part of the rows), split evenly over `shares`."""
     for share in prange(shares):
-        scratch = np.empty(channels * channel + LANES_SLACK, x.dtype)
-        sums = np.empty(block * CHUNK, x.dtype)
-        initial = np.zeros(block, x.dtype)
-        for job in range(jobs * share // shares, jobs * (share + 1) // shares):
-            part, plane = job % parts, job // parts
-            g = plane % groups
-            origin, source = plane * channels * area_in, x
-            if copy or origin + channels * area_in + LANES_SLACK > x.size:
-                fill_grid(x, origin, channels, layout, scratch)
-                origin, source = 0, scratch
-            for f in range(phases.shape[0]):
-                first, count, length = phases[f, 0], phases[f, 1], phases[f, 8]
-                for b in range(blocks * part // parts, blocks * (part + 1) // parts):
-                    at = g * per_group + (first * blocks + b * count) * block
-                    held = min(block, rows - b * block)
-                    if bias.size:
-                        initial[:held] = bias[g * rows + b * block : g * rows + b * block + held]
-                    for start in range(0, length, CHUNK):
-                        n = min(CHUNK, length - start)
-                        run_taps(block, source, origin + start, offsets, first, count, packed, at, initial, sums, n)
-                        for r in range(held):
-                            base = (plane * rows + b * block + r) * area_out
-                            store_rows(
-                                sums, r * CHUNK, y, base, start, n, out_sizes[1], out_sizes[2], strides, grid_h, grid_w,
-                                phases[f, 3], phases[f, 4], phases[f, 5], phases[f, 6], phases[f, 7],
-                            )  # fmt: skip
+        convolve_share(
+            np.int64(share),
+            x,
+            packed,
+            bias,
+            y,
+            images,
+            groups,
+            channels,
+            rows,
+            block,
+            parts,
+            shares,
+            layout,
+            copy,
+            channel,
+            phases,
+            offsets,
+            out_sizes,
+            strides,
+        )
+
+
+@routine
+def spread_share(
+    share, g, packed, bias, x, images, groups, filters, rows, block, shares, layout, copy, channel, phases, offsets, out_sizes
+):
+    """One share of `spread_rows`."""
+    blocks = (rows + block - 1) // block
+    taps = offsets.size // rows
+    area_in, area_out = layout[0] * layout[1] * layout[2], out_sizes[0] * out_sizes[1] * out_sizes[2]
+    length, grid_h, grid_w = phases[0, 8], layout[13], layout[14]
+    lanes = REGISTER_BYTES // g.itemsize
+    line = (length + lanes - 1) // lanes * lanes
+    jobs = images * groups
+    lines = np.zeros(filters * line + LANES_SLACK, g.dtype)
+    places = np.empty(filters, np.int64)
+    for f in range(filters):
+        places[f] = f * line
+    sums = np.empty(block * CHUNK, g.dtype)
+    initial = np.zeros(block, g.dtype)
+    scratch = np.empty(rows * channel if copy else 1, g.dtype)
+    for plane in range(jobs * share // shares, jobs * (share + 1) // shares):
+        for f in range(filters):
+            fill_line(g, (plane * filters + f) * area_out, lines, f * line, out_sizes, grid_h, grid_w)
+        target, origin = (scratch, 0) if copy else (x, plane * rows * area_in)
+        for i in range(origin, origin + rows * channel):
+            target[i] = 0
+        for t in range(taps):
+            for b in range(blocks):
+                at = ((plane % groups * taps + t) * blocks + b) * filters * block
+                for start in range(0, length, CHUNK):
+                    n = min(CHUNK, length - start)
+                    run_taps(block, lines, start, places, 0, filters, packed, at, initial, sums, n)
+                    for r in range(min(block, rows - b * block)):
+                        place = origin + offsets[(b * block + r) * taps + t] + start
+                        add_row(sums, r * CHUNK, target, place, n)
+        if copy:
+            for c in range(rows):
+                for d in range(layout[0]):
+                    for h in range(layout[1]):
+                        begin = c * channel + ((d + layout[6]) * grid_h + h + layout[7]) * grid_w + layout[8]
+                        end = (plane * rows + c) * area_in + (d * layout[1] + h) * layout[2]
+                        copy_row(scratch, begin, x, end, layout[2])
+        if bias.size:
+            for c in range(rows):
+                begin = (plane * rows + c) * area_in
+                for i in range(begin, begin + area_in):
+                    x[i] += bias[plane % groups * rows + c]
 
 
 @kernel
@@ -282,91 +402,128 @@ def spread_rows(
     `layout` and `offsets` are those of the forward pass, for `rows` input channels; blocks hold channels of one tap. Done where g is
     much smaller than x, so that gathering would mostly meet zeros.
     """
-    blocks = (rows + block - 1) // block
-    taps = offsets.size // rows
-    area_in, area_out = layout[0] * layout[1] * layout[2], out_sizes[0] * out_sizes[1] * out_sizes[2]
-    length, grid_h, grid_w = phases[0, 8], layout[13], layout[14]
-    lanes = REGISTER_BYTES // g.itemsize
-    line = (length + lanes - 1) // lanes * lanes
-    jobs = images * groups
     for share in prange(shares):
-        lines = np.zeros(filters * line + LANES_SLACK, g.dtype)
-        places = np.empty(filters, np.int64)
-        for f in range(filters):
-            places[f] = f * line
-        sums = np.empty(block * CHUNK, g.dtype)
-        initial = np.zeros(block, g.dtype)
-        scratch = np.empty(rows * channel if copy else 1, g.dtype)
-        for plane in range(jobs * share // shares, jobs * (share + 1) // shares):
-            for f in range(filters):
-                fill_line(g, (plane * filters + f) * area_out, lines, f * line, out_sizes, grid_h, grid_w)
-            target, origin = (scratch, 0) if copy else (x, plane * rows * area_in)
-            for i in range(origin, origin + rows * channel):
-                target[i] = 0
-            for t in range(taps):
-                for b in range(blocks):
-                    at = ((plane % groups * taps + t) * blocks + b) * filters * block
-                    for start in range(0, length, CHUNK):
-                        n = min(CHUNK, length - start)
-                        run_taps(block, lines, start, places, 0, filters, packed, at, initial, sums, n)
-                        for r in range(min(block, rows - b * block)):
-                            place = origin + offsets[(b * block + r) * taps + t] + start
-                            add_row(sums, r * CHUNK, target, place, n)
-            if copy:
-                for c in range(rows):
-                    for d in range(layout[0]):
-                        for h in range(layout[1]):
-                            begin = c * channel + ((d + layout[6]) * grid_h + h + layout[7]) * grid_w + layout[8]
-                            end = (plane * rows + c) * area_in + (d * layout[1] + h) * layout[2]
-                            copy_row(scratch, begin, x, end, layout[2])
-            if bias.size:
-                for c in range(rows):
-                    begin = (plane * rows + c) * area_in
-                    for i in range(begin, begin + area_in):
-                        x[i] += bias[plane % groups * rows + c]
+        spread_share(
+            np.int64(share),
+            g,
+            packed,
+            bias,
+            x,
+            images,
+            groups,
+            filters,
+            rows,
+            block,
+            shares,
+            layout,
+            copy,
+            channel,
+            phases,
+            offsets,
+            out_sizes,
+        )
 
 
-@kernel
-def correlate_rows(
-    grad_output, x, private, images, groups, channels, rows, block, by_image, by_rows, together, layout, copy, channel, phases, offsets,
+@routine
+def correlate_share(
+    share,
+    grad_output,
+    x,
+    private,
+    images,
+    groups,
+    channels,
+    rows,
+    block,
+    by_image,
+    by_rows,
+    together,
+    layout,
+    copy,
+    channel,
+    phases,
+    offsets,
     out_sizes,
-):  # fmt: skip
-    """Weight gradients: every output row's gradient times every tap. A share is (part of the images, part of the row blocks)."""
+):
+    """One share of `correlate_rows`."""
     blocks = (rows + block - 1) // block
     area_in, area_out = layout[0] * layout[1] * layout[2], out_sizes[0] * out_sizes[1] * out_sizes[2]
     taps, length = offsets.size, phases[0, 8]
     lanes = REGISTER_BYTES // x.itemsize
     line = (length + lanes - 1) // lanes * lanes
-    for share in prange(by_image * by_rows):
-        i, j = share // by_rows, share % by_rows
-        low, high = blocks * j // by_rows, blocks * (j + 1) // by_rows
-        line_image = (high - low) * block * line
-        lines = np.zeros(together * line_image, x.dtype)
-        scratch = np.zeros(together * channels * channel + LANES_SLACK, x.dtype)
-        out = private[i]
-        last = images * (i + 1) // by_image
-        for image in range(images * i // by_image, last, together):
-            held = min(together, last - image)
-            for g in range(groups):
-                origin, source, source_image = (image * groups + g) * channels * area_in, x, groups * channels * area_in
-                if copy or origin + (held - 1) * source_image + channels * area_in + LANES_SLACK > x.size:
-                    for m in range(held):
-                        fill_grid(x, origin + m * source_image, channels, layout, scratch[m * channels * channel :])
-                    origin, source, source_image = 0, scratch, channels * channel
+    i, j = share // by_rows, share % by_rows
+    low, high = blocks * j // by_rows, blocks * (j + 1) // by_rows
+    line_image = (high - low) * block * line
+    lines = np.zeros(together * line_image, x.dtype)
+    scratch = np.zeros(together * channels * channel + LANES_SLACK, x.dtype)
+    out = private[i]
+    last = images * (i + 1) // by_image
+    for image in range(images * i // by_image, last, together):
+        held = min(together, last - image)
+        for g in range(groups):
+            origin, source, source_image = (image * groups + g) * channels * area_in, x, groups * channels * area_in
+            if copy or origin + (held - 1) * source_image + channels * area_in + LANES_SLACK > x.size:
                 for m in range(held):
-                    for row in range(low * block, min(rows, high * block)):
-                        begin = (((image + m) * groups + g) * rows + row) * area_out
-                        at = m * line_image + (row - low * block) * line
-                        fill_line(grad_output, begin, lines, at, out_sizes, layout[13], layout[14])
-                for start in range(0, length, LONG_CHUNK):
-                    n = min(LONG_CHUNK, length - start)
-                    for b in range(low, high):
-                        at, to = (b - low) * block * line + start, (g * blocks + b) * block * taps
-                        for k in range(0, taps, TAPS):
-                            run_dots(
-                                block, held, n, lines, at, line, line_image, source, origin + start, source_image, offsets, k, out,
-                                to + k, taps,
-                            )  # fmt: skip
+                    fill_grid(x, origin + m * source_image, channels, layout, scratch[m * channels * channel :])
+                origin, source, source_image = 0, scratch, channels * channel
+            for m in range(held):
+                for row in range(low * block, min(rows, high * block)):
+                    begin = (((image + m) * groups + g) * rows + row) * area_out
+                    at = m * line_image + (row - low * block) * line
+                    fill_line(grad_output, begin, lines, at, out_sizes, layout[13], layout[14])
+            for start in range(0, length, LONG_CHUNK):
+                n = min(LONG_CHUNK, length - start)
+                for b in range(low, high):
+                    at, to = (b - low) * block * line + start, (g * blocks + b) * block * taps
+                    for k in range(0, taps, TAPS):
+                        run_dots(
+                            block, held, n, lines, at, line, line_image, source, origin + start, source_image, offsets, k, out,
+                            to + k, taps,
+                        )  # fmt: skip
+
+
+@kernel
+def correlate_rows(
+    grad_output,
+    x,
+    private,
+    images,
+    groups,
+    channels,
+    rows,
+    block,
+    by_image,
+    by_rows,
+    together,
+    layout,
+    copy,
+    channel,
+    phases,
+    offsets,
+    out_sizes,
+):
+    """Weight gradients: every output row's gradient times every tap. A share is (part of the images, part of the row blocks)."""
+    for share in prange(by_image * by_rows):
+        correlate_share(
+            np.int64(share),
+            grad_output,
+            x,
+            private,
+            images,
+            groups,
+            channels,
+            rows,
+            block,
+            by_image,
+            by_rows,
+            together,
+            layout,
+            copy,
+            channel,
+            phases,
+            offsets,
+            out_sizes,
+        )
 
 
 # ---- the seam -------------------------------------------------------------------------------------------------------------
@@ -412,7 +569,9 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
     sizes, kernel_size = _three(input.shape[-rank:], 1), _three(weight.shape[2:], 1)
     totals = _three([a + b for a, b in padding_pairs(padding)], 0)
     stride, dilation = _three(stride, 1), _three(dilation, 1)
-    out = tuple((n + p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(sizes, totals, dilation, kernel_size, stride, strict=True))
+    out = tuple(
+        (n + p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(sizes, totals, dilation, kernel_size, stride, strict=True)
+    )
     rows, channels = weight.shape[0] // groups, weight.shape[1]
     grid = forward_grid(channels, sizes, out, kernel_size, stride, _three(before, 0), dilation)
     y = np.empty((*lead, weight.shape[0], *out[3 - rank :]), input.dtype)

@@ -128,7 +128,7 @@ class ModuleList(_Indexed, _Uncalled):
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return self._selection(list(self._modules.values())[index])
+            return self._selection(list(self)[index])
         return self._modules[self._key(index)]
 
     def __add__(self, other: Iterable[Module]) -> Self:

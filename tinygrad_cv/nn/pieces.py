@@ -22,7 +22,7 @@ from . import functional as F
 class _Steps(Op):
     """The parts of `input` along its first axis, without that axis."""
 
-    def reference(input: Array) -> tuple[np.ndarray, ...]:
+    def reference(input: Array) -> tuple[np.ndarray, ...]:  # type: ignore[misc]
         return tuple(input)
 
     def backward(upstreams: Any, ctx: Any) -> Any:
@@ -32,7 +32,7 @@ class _Steps(Op):
 class _Chunks(Op):
     """The `count` equal parts of `input` along its last axis."""
 
-    def reference(input: Array, count: int) -> tuple[np.ndarray, ...]:
+    def reference(input: Array, count: int) -> tuple[np.ndarray, ...]:  # type: ignore[misc]
         return tuple(np.split(input, count, -1))
 
     def backward(upstreams: Any, ctx: Any) -> Any:

@@ -86,7 +86,7 @@ class _Recurrent(Module):
         for layer in range(num_layers):
             inputs = input_size if layer == 0 else outputs * directions
             for suffix in self._suffixes(layer):
-                shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, outputs)}
+                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, inputs), "weight_hh": (rows, outputs)}
                 if bias:
                     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
                 if proj_size:

@@ -40,7 +40,7 @@ class ReduceLROnPlateau(LRScheduler):
             raise TypeError(f"ReduceLROnPlateau: expected an Optimizer, got {type(optimizer).__name__}")
         count = len(optimizer.param_groups)
         self.optimizer = optimizer
-        self.min_lrs = list(min_lr) if isinstance(min_lr, (list, tuple)) else [min_lr] * count
+        self.min_lrs = [min_lr] * count if isinstance(min_lr, (int, float)) else list(min_lr)
         if len(self.min_lrs) != count:
             raise ValueError(f"ReduceLROnPlateau: expected {count} values of min_lr, got {len(self.min_lrs)}")
         self.mode, self.factor, self.patience, self.eps = mode, factor, patience, eps

@@ -92,7 +92,7 @@ class OneCycleLR(LRScheduler):
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
         groups = optimizer.param_groups
-        highest = list(max_lr) if isinstance(max_lr, (list, tuple)) else [max_lr] * len(groups)
+        highest = [max_lr] * len(groups) if isinstance(max_lr, (int, float)) else list(max_lr)
         if len(highest) != len(groups):
             raise ValueError(f"OneCycleLR: expected {len(groups)} values of max_lr, got {len(highest)}")
         if cycle_momentum and not all("momentum" in g or "betas" in g for g in groups):

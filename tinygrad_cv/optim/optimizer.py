@@ -88,16 +88,7 @@ class Optimizer:
                 loss = closure()
         work = []
         for index, group in enumerate(self.param_groups):
-            ready = [p for p in group["params"] if p.grad is not None]
-            for p in ready:
-                data, grad = p._data, p.grad._data
-                if grad.shape != data.shape or grad.dtype != data.dtype:
-                    raise RuntimeError(
-                        f"{type(self).__name__}.step: {self._describe(group, p)} ({data.dtype}) has a gradient of shape {grad.shape}, "
-                        f"{grad.dtype}; it must have the parameter's shape and dtype"
-                    )
-                if not data.flags.writeable:
-                    raise RuntimeError(f"{type(self).__name__}.step: {self._describe(group, p)} is read-only memory")
+            ready = self._ready(group)
             if ready:
                 work.append((index, group, ready))
             elif not self._warned:
@@ -105,6 +96,20 @@ class Optimizer:
         for index, group, ready in work:
             self._update_group(index, group, ready)
         return loss
+
+    def _ready(self, group: dict[str, Any]) -> list[Tensor]:
+        """The parameters that have a gradient, all of which are checked."""
+        ready = [p for p in group["params"] if p.grad is not None]
+        for p in ready:
+            data, grad = p._data, p.grad._data
+            if grad.shape != data.shape or grad.dtype != data.dtype:
+                raise RuntimeError(
+                    f"{type(self).__name__}.step: {self._describe(group, p)} ({data.dtype}) has a gradient of shape {grad.shape}, "
+                    f"{grad.dtype}; it must have the parameter's shape and dtype"
+                )
+            if not data.flags.writeable:
+                raise RuntimeError(f"{type(self).__name__}.step: {self._describe(group, p)} is read-only memory")
+        return ready
 
     def _update_group(self, index: int, group: dict[str, Any], ready: list[Tensor]) -> None:
         names = self.state_names(group)
