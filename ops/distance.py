@@ -21,7 +21,9 @@ def _check_vectors(name: str, **tensors) -> None:
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:
-        raise ValueError(f"{name}: shapes {' and '.join(map(str, shapes))} do not broadcast; sizes must be equal or 1") from None
+        raise ValueError(
+            f"{name}: shapes {' and '.join(map(str, shapes))} do not broadcast; sizes must be equal or 1"
+        ) from None
 
 
 def _check_order(name: str, p: float) -> float:
@@ -89,7 +91,12 @@ def _cosine_domain(draw):
     return call(draw.real(shape, 0.3, 2.0), draw.real(draw.broadcastable(shape), 0.3, 2.0), draw.choice([1, 0, -1]))
 
 
-@op("cosine_similarity", domain=_cosine_domain, formula="x1 . x2 / (max(||x1||, eps) * max(||x2||, eps)) along dim", method=False)
+@op(
+    "cosine_similarity",
+    domain=_cosine_domain,
+    formula="x1 . x2 / (max(||x1||, eps) * max(||x2||, eps)) along dim",
+    method=False,
+)
 class cosine_similarity(Composite):
     """The cosine of the angle between x1 and x2 along `dim`, whose shapes broadcast. Lengths below `eps` count as `eps`."""
 
@@ -149,7 +156,9 @@ class cdist(Op):
     def prepare(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
         check_floating("cdist", x1=x1, x2=x2)
         if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1]:
-            raise ValueError(f"cdist: expected x1 (..., P, D) and x2 (..., R, D) with one D, got shapes {x1.shape} and {x2.shape}")
+            raise ValueError(
+                f"cdist: expected x1 (..., P, D) and x2 (..., R, D) with one D, got shapes {x1.shape} and {x2.shape}"
+            )
         if x1.dtype != x2.dtype:
             raise TypeError(f"cdist: expected one dtype, got x1 {x1.dtype} and x2 {x2.dtype}; convert with .to(dtype)")
         if compute_mode not in _CDIST_MODES:

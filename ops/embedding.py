@@ -110,12 +110,10 @@ class embedding_lookup(Op):
 def _embedding_backward_domain(draw):
     rows, width = draw.integer(2, 4), draw.integer(1, 3)
     shape = draw.shape((0, 2))
-    return call(
-        draw.real((*shape, width)), draw.integers(shape, 0, rows), rows, draw.choice([None, 0, 1]), draw.boolean()
-    )
+    return call(draw.real((*shape, width)), draw.integers(shape, 0, rows), rows, draw.choice([None, 0, 1]), draw.boolean())
 
 
-def _row_factors(input: np.ndarray, padding_idx: int | None, scale_grad_by_freq: bool, dtype) -> np.ndarray | None:
+def row_factors(input: np.ndarray, padding_idx: int | None, scale_grad_by_freq: bool, dtype) -> np.ndarray | None:
     """What each looked-up row's gradient is multiplied with: 0 for padding, one over its count; None when all are 1."""
     if padding_idx is None and not scale_grad_by_freq:
         return None
@@ -132,6 +130,7 @@ def _row_factors(input: np.ndarray, padding_idx: int | None, scale_grad_by_freq:
     "embedding_backward",
     domain=_embedding_backward_domain,
     formula="out = zeros(num_embeddings, D); out[input[...]] += grad_output[...]",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:embedding_backward"},
     method=False,
 )
 class embedding_backward(Op):
@@ -143,7 +142,7 @@ class embedding_backward(Op):
         grad_output: Array, input: Array, num_embeddings: int, padding_idx: int | None, scale_grad_by_freq: bool
     ) -> np.ndarray:
         rows, flat = grad_output.reshape(-1, grad_output.shape[-1]), input.reshape(-1)
-        factors = _row_factors(flat, padding_idx, scale_grad_by_freq, grad_output.dtype)
+        factors = row_factors(flat, padding_idx, scale_grad_by_freq, grad_output.dtype)
         rows = rows if factors is None else rows * factors[:, None]
         out = np.zeros((num_embeddings, rows.shape[1]), grad_output.dtype)
         if flat.size:  # equal indices side by side, then one sum for each run
@@ -155,7 +154,7 @@ class embedding_backward(Op):
 
     def grad_grad_output(upstream, input, padding_idx, scale_grad_by_freq):
         picked = tg.embedding_lookup(input, upstream, None, False)
-        factors = _row_factors(input._data, padding_idx, scale_grad_by_freq, upstream.dtype)
+        factors = row_factors(input._data, padding_idx, scale_grad_by_freq, upstream.dtype)
         return picked if factors is None else picked * tg.from_numpy(factors[..., None])
 
 
@@ -172,7 +171,12 @@ def _bag_domain(draw):
     return call(input, weight, offsets, mode=mode, per_sample_weights=samples, padding_idx=padding)
 
 
-@op("embedding_bag", domain=_bag_domain, formula="out[b] = mean, sum or max of weight[i] over the indices i of bag b", method=False)
+@op(
+    "embedding_bag",
+    domain=_bag_domain,
+    formula="out[b] = mean, sum or max of weight[i] over the indices i of bag b",
+    method=False,
+)
 class embedding_bag(Composite):
     """Looks up bags of indices in `weight` (V, D) and reduces each bag to one row: (bags, D).
 
@@ -200,9 +204,13 @@ class embedding_bag(Composite):
         if offsets is not None:
             starts = offsets._data
             if offsets.ndim != 1 or starts.dtype.kind not in "iu" or not starts.size:
-                raise ValueError(f"{name}: offsets must be a 1-D tensor of integers, got {offsets.dtype}, shape {offsets.shape}")
+                raise ValueError(
+                    f"{name}: offsets must be a 1-D tensor of integers, got {offsets.dtype}, shape {offsets.shape}"
+                )
             if starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] > input.shape[0]:
-                raise ValueError(f"{name}: offsets must start at 0, not decrease, and end within input's {input.shape[0]} indices")
+                raise ValueError(
+                    f"{name}: offsets must start at 0, not decrease, and end within input's {input.shape[0]} indices"
+                )
         if per_sample_weights is not None and (mode != "sum" or per_sample_weights.shape != input.shape):
             raise ValueError(
                 f"{name}: per_sample_weights need mode='sum' and input's shape {input.shape}; got mode={mode!r}, shape "

@@ -35,6 +35,7 @@ def _sample_domain(draw):
     "sample_taps",
     domain=_sample_domain,
     formula="out[n, c, p] = sum_k weights[n, k, p] * input[n, c, index[n, k, p]]",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:sample_taps"},
     method=False,
 )
 class sample_taps(Op):
@@ -63,6 +64,7 @@ def _scatter_domain(draw):
     "scatter_taps",
     domain=_scatter_domain,
     formula="out[n, c, index[n, k, p]] += weights[n, k, p] * grad_output[n, c, p]",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:scatter_taps"},
     method=False,
 )
 class scatter_taps(Op):
@@ -92,6 +94,7 @@ def _products_domain(draw):
     "tap_products",
     domain=_products_domain,
     formula="out[n, k, p] = sum_c grad_output[n, c, p] * input[n, c, index[n, k, p]]",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:tap_products"},
     method=False,
 )
 class tap_products(Op):
@@ -220,7 +223,9 @@ class grid_sample(Composite):
             if not isinstance(t, Tensor) or t.dtype.kind != "f":
                 raise TypeError(f"{name}: {label} must be a floating Tensor, got {getattr(t, 'dtype', type(t).__name__)}")
         if input.dtype != grid.dtype:
-            raise TypeError(f"{name}: expected one dtype, got input {input.dtype} and grid {grid.dtype}; convert with .to(dtype)")
+            raise TypeError(
+                f"{name}: expected one dtype, got input {input.dtype} and grid {grid.dtype}; convert with .to(dtype)"
+            )
         axes = input.ndim - 2
         if axes not in (2, 3) or grid.ndim != input.ndim or grid.shape[-1] != axes or grid.shape[0] != input.shape[0]:
             raise ValueError(

@@ -69,7 +69,9 @@ def taps(length: int, size: int, kind: str, align_corners: bool, scale: float | 
 
 
 @functools.lru_cache(maxsize=256)
-def transposed_taps(length: int, size: int, kind: str, align_corners: bool, scale: float | None) -> tuple[np.ndarray, np.ndarray]:
+def transposed_taps(
+    length: int, size: int, kind: str, align_corners: bool, scale: float | None
+) -> tuple[np.ndarray, np.ndarray]:
     """The table of the adjoint: for each of the `length` input positions the outputs that read it, padded with weight 0."""
     index, weights = taps(length, size, kind, align_corners, scale)
     used = weights.reshape(-1) != 0
@@ -90,7 +92,7 @@ def apply_taps(input: np.ndarray, dim: int, index: np.ndarray, weights: np.ndarr
     if index.shape[1] == 1 and (weights == 1).all():
         return input.take(index[:, 0], axis=dim)
     weights = weights.astype(input.dtype)
-    out = np.zeros(input.shape[:dim] + (len(index),) + input.shape[dim + 1 :], input.dtype)
+    out = np.zeros((*input.shape[:dim], len(index), *input.shape[dim + 1 :]), input.dtype)
     for k in range(index.shape[1]):
         out += input.take(index[:, k], axis=dim) * weights[:, k].reshape(shape)
     return out
@@ -109,7 +111,13 @@ def _axis_domain(draw):
     return call(draw.real(shape), draw.integer(0, 2), size, *rest)
 
 
-@op("interpolate_axis", domain=_axis_domain, formula="out[o] = sum_k weight[o, k] * input[index[o, k]] along dim", method=False)
+@op(
+    "interpolate_axis",
+    domain=_axis_domain,
+    formula="out[o] = sum_k weight[o, k] * input[index[o, k]] along dim",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:interpolate_axis"},
+    method=False,
+)
 class interpolate_axis(Op):
     """One axis of `input` resized to `size`. kind: 'nearest', 'nearest-exact', 'linear', 'cubic' or 'area'.
 
@@ -132,6 +140,7 @@ def _axis_backward_domain(draw):
     "interpolate_axis_backward",
     domain=_axis_backward_domain,
     formula="out[index[o, k]] += weight[o, k] * grad_output[o] along dim",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:interpolate_axis_backward"},
     method=False,
 )
 class interpolate_axis_backward(Op):
@@ -162,7 +171,9 @@ def _interpolate_domain(draw):
     if draw.boolean():
         return call(draw.real(shape), size=draw.shape(ndim - 2, 1, 5 if ndim < 5 else 3), mode=mode, align_corners=align)
     scale = draw.choice([2, 1.6, (1.5,) * (ndim - 2)])
-    return call(draw.real(shape), scale_factor=scale, mode=mode, align_corners=align, recompute_scale_factor=draw.choice([None, True]))
+    return call(
+        draw.real(shape), scale_factor=scale, mode=mode, align_corners=align, recompute_scale_factor=draw.choice([None, True])
+    )
 
 
 def _dense(length: int, size: int, kind: str, align_corners: bool, scale: float | None) -> np.ndarray:
@@ -224,7 +235,9 @@ class interpolate(Composite):
         axes = input.ndim - 2
         if not 1 <= axes <= 3 or input.ndim != _SMOOTH.get(mode, input.ndim):
             wanted = _SMOOTH.get(mode, "3, 4 or 5")
-            raise ValueError(f"{name}: mode {mode!r} needs an input of {wanted} axes (N, C, spatial ...), got shape {input.shape}")
+            raise ValueError(
+                f"{name}: mode {mode!r} needs an input of {wanted} axes (N, C, spatial ...), got shape {input.shape}"
+            )
         if align_corners is not None and mode not in _SMOOTH:
             raise ValueError(f"{name}: align_corners has a meaning only for {', '.join(_SMOOTH)}, not for mode {mode!r}")
         if (size is None) == (scale_factor is None):

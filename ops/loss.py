@@ -318,7 +318,7 @@ class softmax_cross_entropy_backward(Op):
             reduction,
             upstream.dtype,
         )
-        flat = shape[:axis] + (1,) + shape[axis + 1 :]
+        flat = (*shape[:axis], 1, *shape[axis + 1 :])
         shares, totals = tg.from_numpy(_from_rows(shares, shape)), tg.from_numpy(_from_rows(totals, flat))
         rowwise = (upstream * (probabilities * totals - shares)).sum(axis)
         scale = grad_output if reduction != "none" else grad_output.unsqueeze(axis)
@@ -357,7 +357,12 @@ class cross_entropy(Composite):
         check_reduction("cross_entropy", reduction)
         if not 0.0 <= label_smoothing <= 1.0:
             raise ValueError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}")
-        if isinstance(target, Tensor) and target.dtype.kind == "f" and isinstance(input, Tensor) and target.shape == input.shape:
+        if (
+            isinstance(target, Tensor)
+            and target.dtype.kind == "f"
+            and isinstance(input, Tensor)
+            and target.shape == input.shape
+        ):
             check_floating("cross_entropy", input=input, weight=weight)
             if ignore_index >= 0:
                 raise ValueError("cross_entropy: ignore_index has no meaning for class probabilities; leave it at its default")

@@ -1,4 +1,4 @@
-"""Losses with a margin: hinges on scores, on distances between vectors and on the order of two scores.
+"""Losses with a margin: hinges on scores, on distances and on the order of two scores.
 
 A hinge max(0, z) has derivative 0 at z = 0 in the multi-class and multi-label losses, and 1 in the others, as in PyTorch.
 """
@@ -112,7 +112,9 @@ class multilabel_margin_loss(Composite):
         labels, classes = target._data, input.shape[-1]
         if labels.size and (labels.max() >= classes or labels.min() < -1):
             where = tuple(np.argwhere((labels >= classes) | (labels < -1))[0].tolist())
-            raise IndexError(f"{name}: label {labels[where]} at {where} of target is out of range 0..{classes - 1} (-1 ends the list)")
+            raise IndexError(
+                f"{name}: label {labels[where]} at {where} of target is out of range 0..{classes - 1} (-1 ends the list)"
+            )
         return input, target, reduction
 
     def reference(input: Array, target: Array, *, reduction: str = "mean") -> np.ndarray:
@@ -135,7 +137,7 @@ class multilabel_margin_loss(Composite):
         return reduce_loss((hinge * tg.from_numpy(pairs)).sum((-2, -1)), reduction)
 
 
-def _signs(draw, shape):
+def random_signs(draw, shape):
     return np.where(draw.mask(shape), 1.0, -1.0)
 
 
@@ -143,7 +145,10 @@ def _signs(draw, shape):
     "multilabel_soft_margin_loss",
     domain=lambda draw: (
         lambda s: call(
-            draw.real(s), draw.real(s, 0.0, 1.0), draw.choice([None, draw.real((s[-1],), 0.5, 2.0)]), reduction=draw.choice(REDUCTIONS)
+            draw.real(s),
+            draw.real(s, 0.0, 1.0),
+            draw.choice([None, draw.real((s[-1],), 0.5, 2.0)]),
+            reduction=draw.choice(REDUCTIONS),
         )
     )(draw.shape((1, 2))),
     formula="-mean over classes of weight * (target * log(sigmoid(input)) + (1 - target) * log(sigmoid(-input)))",
@@ -174,7 +179,9 @@ class multilabel_soft_margin_loss(Composite):
 
 @op(
     "soft_margin_loss",
-    domain=lambda draw: (lambda s: call(draw.real(s), _signs(draw, s), reduction=draw.choice(REDUCTIONS)))(draw.shape((0, 2))),
+    domain=lambda draw: (lambda s: call(draw.real(s), random_signs(draw, s), reduction=draw.choice(REDUCTIONS)))(
+        draw.shape((0, 2))
+    ),
     formula="mean of log(1 + exp(-target * input))",
     method=False,
 )
@@ -196,7 +203,10 @@ class soft_margin_loss(Composite):
     "hinge_embedding_loss",
     domain=lambda draw: (
         lambda s: call(
-            draw.real(s, -2, 2, (0.0, 1.0, 0.5)), _signs(draw, s), draw.choice([1.0, 0.5]), reduction=draw.choice(REDUCTIONS)
+            draw.real(s, -2, 2, (0.0, 1.0, 0.5)),
+            random_signs(draw, s),
+            draw.choice([1.0, 0.5]),
+            reduction=draw.choice(REDUCTIONS),
         )
     )(draw.shape((0, 2))),
     formula="mean of input where target = 1, max(0, margin - input) where target = -1",
@@ -211,7 +221,7 @@ class hinge_embedding_loss(Composite):
     def prepare(input, target, margin=1.0, *, reduction="mean"):
         check_reduction("hinge_embedding_loss", reduction)
         check_floating("hinge_embedding_loss", input=input)
-        _check_fit("hinge_embedding_loss", input, target)
+        check_fit("hinge_embedding_loss", input, target)
         return input, target, float(margin), reduction
 
     def reference(input: Array, target: Array, margin: float = 1.0, *, reduction: str = "mean") -> np.ndarray:
@@ -226,7 +236,7 @@ class hinge_embedding_loss(Composite):
         return reduce_loss(near + far, reduction)
 
 
-def _check_fit(name: str, *tensors) -> None:
+def check_fit(name: str, *tensors) -> None:
     for t in tensors:
         if not isinstance(t, Tensor):
             raise TypeError(f"{name}: expected Tensors, got {type(t).__name__}")
@@ -240,7 +250,7 @@ def _ranking_domain(draw):
     shape = draw.shape((0, 2))
     second = draw.real(shape)
     return call(
-        second + draw.real(shape, -1.5, 1.5, (-0.5, 0.5, 0.0)), second, _signs(draw, shape), draw.choice([0.0, 0.5]),
+        second + draw.real(shape, -1.5, 1.5, (-0.5, 0.5, 0.0)), second, random_signs(draw, shape), draw.choice([0.0, 0.5]),
         reduction=draw.choice(REDUCTIONS),
     )  # fmt: skip
 
@@ -260,7 +270,7 @@ class margin_ranking_loss(Composite):
     def prepare(input1, input2, target, margin=0.0, *, reduction="mean"):
         check_reduction("margin_ranking_loss", reduction)
         check_floating("margin_ranking_loss", input1=input1, input2=input2)
-        _check_fit("margin_ranking_loss", input1, input2, target)
+        check_fit("margin_ranking_loss", input1, input2, target)
         if not input1.ndim == input2.ndim == target.ndim:
             raise ValueError(
                 f"margin_ranking_loss: the tensors must have as many axes, got shapes {input1.shape}, {input2.shape}, {target.shape}"
@@ -273,152 +283,3 @@ class margin_ranking_loss(Composite):
 
     def compose(input1, input2, target, margin=0.0, *, reduction="mean"):
         return reduce_loss((-target.to(input1.dtype) * (input1 - input2) + margin).clamp(min=0), reduction)
-
-
-def _cosine_domain(draw):
-    shape = draw.choice([(3, 4), (1, 3), (4,)])
-    return call(
-        draw.real(shape, 0.5, 2.0), draw.real(shape, 0.5, 2.0), _signs(draw, shape[:-1]), draw.choice([0.0, 0.25]),
-        reduction=draw.choice(REDUCTIONS),
-    )  # fmt: skip
-
-
-@op(
-    "cosine_embedding_loss",
-    domain=_cosine_domain,
-    formula="mean of 1 - cos(input1, input2) where target = 1, max(0, cos(input1, input2) - margin) where target = -1",
-    kinks=("cos = margin: derivative that of cos",),
-    method=False,
-)
-class cosine_embedding_loss(Composite):
-    """Turns pairs of vectors towards each other (target 1) or apart until their cosine is below `margin` (target -1).
-
-    input1, input2: (N, D) or (D). target: (N) or (). Squared lengths get 1e-12 added, so a zero vector has cosine 0.
-    """
-
-    nondiff = ("target",)
-
-    def prepare(input1, input2, target, margin=0.0, *, reduction="mean"):
-        name = "cosine_embedding_loss"
-        check_reduction(name, reduction)
-        check_floating(name, input1=input1, input2=input2)
-        if not isinstance(target, Tensor) or target.ndim not in (0, 1) or not input1.ndim == input2.ndim == target.ndim + 1:
-            raise ValueError(
-                f"{name}: expected inputs (N, D) with target (N), or inputs (D) with target (); got {input1.shape}, {input2.shape} and "
-                f"{getattr(target, 'shape', None)}"
-            )
-        _check_fit(name, input1, input2)
-        return input1, input2, target, float(margin), reduction
-
-    def reference(input1: Array, input2: Array, target: Array, margin: float = 0.0, *, reduction: str = "mean") -> np.ndarray:
-        lengths = np.sqrt((np.square(input1).sum(-1) + 1e-12) * (np.square(input2).sum(-1) + 1e-12))
-        cosine = (input1 * input2).sum(-1) / lengths
-        losses = np.where(target == 1, 1 - cosine, 0) + np.where(target == -1, np.maximum(cosine - margin, 0), 0)
-        return reduce_loss(np.asarray(losses, np.result_type(input1, input2)), reduction)
-
-    def compose(input1, input2, target, margin=0.0, *, reduction="mean"):
-        squares = ((input1 * input1).sum(-1) + 1e-12) * ((input2 * input2).sum(-1) + 1e-12)
-        cosine = (input1 * input2).sum(-1) / squares.sqrt()
-        zero = tg.zeros((), dtype=cosine.dtype)
-        near = tg.where(target == 1, 1 - cosine, zero)
-        far = tg.where(target == -1, (cosine - margin).clamp(min=0), zero)
-        return reduce_loss(near + far, reduction)
-
-
-def _triplet_domain(draw):
-    shape = draw.choice([(3, 4), (1, 3), (4,)])
-    anchor = draw.real(shape)
-    return call(
-        anchor, anchor + draw.real(shape, 0.3, 1.0), anchor - draw.real(shape, 0.1, 0.8), draw.choice([2.0, 3.0]),
-        draw.choice([2.0, 3.0]), swap=draw.boolean(), reduction=draw.choice(REDUCTIONS),
-    )  # fmt: skip
-
-
-def _check_triplet(name: str, anchor, positive, negative, margin: float, reduction: str) -> None:
-    check_reduction(name, reduction)
-    check_floating(name, anchor=anchor, positive=positive, negative=negative)
-    _check_fit(name, anchor, positive, negative)
-    if not anchor.ndim == positive.ndim == negative.ndim:
-        raise ValueError(
-            f"{name}: the tensors must have as many axes, got shapes {anchor.shape}, {positive.shape} and {negative.shape}"
-        )
-    if margin <= 0:
-        raise ValueError(f"{name}: margin must be above 0, got {margin}")
-
-
-@op(
-    "triplet_margin_loss",
-    domain=_triplet_domain,
-    formula="mean of max(0, d(anchor, positive) - d(anchor, negative) + margin), d the p-norm of the difference plus eps",
-    kinks=("hinge = 0: derivative that of the distances",),
-    source="arXiv:1503.03832; swap: Balntas et al. 2016",
-    method=False,
-)
-class triplet_margin_loss(Composite):
-    """Wants the positive nearer to the anchor than the negative by `margin`. anchor, positive, negative: (N, D) or (D).
-
-    swap: takes d(positive, negative) where that is the smaller distance to the negative.
-    """
-
-    def prepare(anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, *, reduction="mean"):
-        _check_triplet("triplet_margin_loss", anchor, positive, negative, margin, reduction)
-        return anchor, positive, negative, float(margin), float(p), float(eps), bool(swap), reduction
-
-    def reference(
-        anchor: Array, positive: Array, negative: Array, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6,
-        swap: bool = False, *, reduction: str = "mean",
-    ) -> np.ndarray:  # fmt: skip
-        def distance(a, b):
-            return np.linalg.norm(a - b + a.dtype.type(eps), ord=p, axis=-1)
-
-        near, far = distance(anchor, positive), distance(anchor, negative)
-        far = np.minimum(far, distance(positive, negative)) if swap else far
-        return reduce_loss(np.asarray(np.maximum(0, near - far + margin), anchor.dtype), reduction)
-
-    def compose(anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, *, reduction="mean"):
-        near, far = tg.pairwise_distance(anchor, positive, p, eps), tg.pairwise_distance(anchor, negative, p, eps)
-        if swap:
-            far = tg.minimum(far, tg.pairwise_distance(positive, negative, p, eps))
-        return reduce_loss((near - far + margin).clamp(min=0), reduction)
-
-
-def _distance_triplet_domain(draw):
-    made = _triplet_domain(draw)
-    return call(*made.args[:3], margin=2.0, swap=draw.boolean(), reduction=draw.choice(REDUCTIONS))
-
-
-@op(
-    "triplet_margin_with_distance_loss",
-    domain=_distance_triplet_domain,
-    formula="mean of max(0, d(anchor, positive) - d(anchor, negative) + margin)",
-    kinks=("hinge = 0: derivative that of the distances",),
-    method=False,
-)
-class triplet_margin_with_distance_loss(Composite):
-    """`triplet_margin_loss` with a distance of your own: a function of two Tensors; `pairwise_distance` when None."""
-
-    def prepare(anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
-        _check_triplet("triplet_margin_with_distance_loss", anchor, positive, negative, margin, reduction)
-        if distance_function is not None and not callable(distance_function):
-            raise TypeError("triplet_margin_with_distance_loss: distance_function must be a function of two Tensors, or None")
-        return anchor, positive, negative, distance_function, float(margin), bool(swap), reduction
-
-    def reference(
-        anchor: Array, positive: Array, negative: Array, *, distance_function=None, margin: float = 1.0, swap: bool = False,
-        reduction: str = "mean",
-    ) -> np.ndarray:  # fmt: skip
-        def distance(a, b):
-            if distance_function is not None:
-                return distance_function(tg.from_numpy(a), tg.from_numpy(b)).detach().numpy()
-            return np.sqrt(np.square(a - b + a.dtype.type(1e-6)).sum(-1))
-
-        near, far = distance(anchor, positive), distance(anchor, negative)
-        far = np.minimum(far, distance(positive, negative)) if swap else far
-        return reduce_loss(np.asarray(np.maximum(0, near - far + margin), anchor.dtype), reduction)
-
-    def compose(anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
-        distance = distance_function or tg.pairwise_distance
-        near, far = distance(anchor, positive), distance(anchor, negative)
-        if swap:
-            far = tg.minimum(far, distance(positive, negative))
-        return reduce_loss((near - far + margin).clamp(min=0), reduction)

@@ -185,7 +185,9 @@ class dropout2d(Composite):
         return _dropped(input, _channel_mask_shape(input.shape, 3), p, training)
 
 
-@op("dropout3d", domain=_domain((2, 3, 1, 2, 2), (3, 2, 2, 1)), formula=_CHANNEL_FORMULA, source="arXiv:1411.4280", method=False)
+@op(
+    "dropout3d", domain=_domain((2, 3, 1, 2, 2), (3, 2, 2, 1)), formula=_CHANNEL_FORMULA, source="arXiv:1411.4280", method=False
+)
 class dropout3d(Composite):
     """`dropout` of whole channels of (N, C, D, H, W) or (C, D, H, W)."""
 
@@ -235,7 +237,9 @@ class feature_alpha_dropout(Composite):
     def prepare(input, p=0.5, training=False, inplace=False):
         checked = _check("feature_alpha_dropout", input, p, training, inplace)
         if input.ndim < 2:
-            raise ValueError(f"feature_alpha_dropout: expected an input of at least 2 axes (N, C, ...), got shape {input.shape}")
+            raise ValueError(
+                f"feature_alpha_dropout: expected an input of at least 2 axes (N, C, ...), got shape {input.shape}"
+            )
         return checked
 
     def reference(input: Array, p: float = 0.5, training: bool = False, inplace: bool = False) -> np.ndarray:

@@ -120,7 +120,9 @@ class channel_shuffle(Composite):
         if not isinstance(input, Tensor):
             raise TypeError(f"channel_shuffle: expected a Tensor, got {type(input).__name__}")
         if input.ndim < 2 or groups < 1 or input.shape[1] % groups:
-            raise ValueError(f"channel_shuffle: groups={groups} must divide the channels, axis 1 of an input (N, C, ...); got {input.shape}")
+            raise ValueError(
+                f"channel_shuffle: groups={groups} must divide the channels, axis 1 of an input (N, C, ...); got {input.shape}"
+            )
         return input, int(groups)
 
     def reference(input: Array, groups: int) -> np.ndarray:

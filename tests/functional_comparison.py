@@ -16,7 +16,9 @@ def compare(ours, theirs, *arrays, second=True, tolerance=1e-9, differentiable=N
     """
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(7)
-    wanted = [i for i, a in enumerate(arrays) if a is not None and a.dtype.kind == "f"] if differentiable is None else differentiable
+    wanted = (
+        [i for i, a in enumerate(arrays) if a is not None and a.dtype.kind == "f"] if differentiable is None else differentiable
+    )
     mine = [None if a is None else tg.tensor(a, requires_grad=i in wanted) for i, a in enumerate(arrays)]
     other = [None if a is None else torch.tensor(a, requires_grad=i in wanted) for i, a in enumerate(arrays)]
     out, expected = ours(*mine), theirs(*other)
@@ -35,7 +37,9 @@ def compare(ours, theirs, *arrays, second=True, tolerance=1e-9, differentiable=N
         got = derivatives(tg, out, leaves, tg.tensor(upstream), [tg.tensor(s) for s in again])
         want = derivatives(torch, expected, other_leaves, torch.tensor(upstream), [torch.tensor(s) for s in again])
     for i, (g, w) in enumerate(zip(got, want, strict=True)):
-        np.testing.assert_allclose(np.asarray(g), np.asarray(w), rtol=10 * tolerance, atol=10 * tolerance, err_msg=f"derivative {i}")
+        np.testing.assert_allclose(
+            np.asarray(g), np.asarray(w), rtol=10 * tolerance, atol=10 * tolerance, err_msg=f"derivative {i}"
+        )
 
 
 def both(name, *args, **kwargs):

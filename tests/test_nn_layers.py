@@ -375,3 +375,64 @@ def test_default_initialisation_has_pytorchs_distribution():
     tg.manual_seed(3)
     nn.Linear(400, 300), nn.Conv2d(16, 300, 5), nn.ConvTranspose2d(300, 16, 5)
     np.testing.assert_array_equal(nn.Linear(5, 4).weight.detach().numpy(), first)
+
+
+def test_embedding_max_norm_shortens_the_rows_that_are_looked_up():
+    theirs, ours = build("Embedding", (6, 3), {"max_norm": 0.5, "norm_type": 1.0, "scale_grad_by_freq": True})
+    index = np.array([1, 4, 1])
+    out = ours(tg.tensor(index))
+    expected = theirs(torch.tensor(index))
+    np.testing.assert_allclose(out.detach().numpy(), expected.detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(ours.weight.detach().numpy(), theirs.weight.detach().numpy(), rtol=1e-6)
+    out.sum().backward()
+    expected.sum().backward()
+    np.testing.assert_allclose(ours.weight.grad.numpy(), theirs.weight.grad.numpy(), rtol=1e-12)
+    assert repr(ours) == repr(theirs)
+    with pytest.raises(ValueError, match="sparse"):
+        nn.Embedding(6, 3, sparse=True)
+    with pytest.raises(ValueError, match=r"weight has shape \(2, 2\), expected \(6, 3\)"):
+        nn.Embedding(6, 3, _weight=tg.ones(2, 2))
+    with pytest.raises(ValueError, match="expected a matrix"):
+        nn.Embedding.from_pretrained(tg.ones(2))
+
+
+def test_reset_gives_normalisation_its_first_values_back():
+    for layer in (
+        nn.BatchNorm2d(3),
+        nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
+        nn.GroupNorm(1, 3),
+        nn.LayerNorm(4),
+        nn.RMSNorm(4),
+    ):
+        first = {k: v.numpy().copy() for k, v in layer.state_dict().items()}
+        with tg.no_grad():
+            for p in layer.parameters():
+                p.mul_(3.0).add_(1.0)
+        layer(tg.randn(2, 3, 4, 4))
+        assert any(not np.array_equal(v.numpy(), first[k]) for k, v in layer.state_dict().items())
+        layer.reset_parameters()
+        for k, v in layer.state_dict().items():
+            np.testing.assert_array_equal(v.numpy(), first[k], err_msg=k)
+
+
+@pytest.mark.parametrize(
+    "name, args", [("BatchNorm2d", (3,)), ("GroupNorm", (1, 3)), ("LayerNorm", (4,)), ("InstanceNorm2d", (3, 1e-5, 0.1, True))]
+)
+def test_normalisation_without_bias(name, args):
+    layer = getattr(nn, name)(*args, bias=False)
+    assert layer.bias is None and [n for n, _ in layer.named_parameters()] == ["weight"]
+    assert layer(tg.randn(2, 3, 4, 4)).shape == (2, 3, 4, 4)
+
+
+def test_reset_parameters_draws_again():
+    for layer in (
+        nn.Linear(3, 2),
+        nn.Conv2d(1, 2, 3),
+        nn.Bilinear(2, 3, 4),
+        nn.Embedding(4, 3, padding_idx=1),
+        nn.GRU(2, 3),
+        nn.GRUCell(2, 3),
+    ):
+        first = [p.detach().numpy().copy() for p in layer.parameters()]
+        layer.reset_parameters()
+        assert all(not np.array_equal(a, p.detach().numpy()) for a, p in zip(first, layer.parameters(), strict=True))

@@ -612,3 +612,21 @@ def test_parameters_to_vector_and_back():
     assert layer.weight.tolist() == [[0, 1], [2, 3], [4, 5]] and layer.bias.tolist() == [6, 7, 8]
     with pytest.raises(ValueError, match="9 elements"):
         nn.utils.vector_to_parameters(tg.zeros(8), layer.parameters())
+
+
+def test_read_only_memory_is_refused_before_anything_is_written():
+    array = np.ones((2, 2), np.float32)
+    array.flags.writeable = False
+    layer = nn.Linear(2, 2)
+    bias = layer.bias.tolist()
+    layer.weight = nn.Parameter(tg.from_numpy(array))
+    with pytest.raises(RuntimeError, match="read-only memory: weight"):
+        layer.load_state_dict({"weight": np.zeros((2, 2)), "bias": np.zeros(2)})
+    assert layer.bias.tolist() == bias
+    with pytest.raises(RuntimeError, match="read-only"):
+        nn.init.zeros_(layer.weight)
+    for p in layer.parameters():
+        p.grad = tg.ones(p.shape)
+    with pytest.raises(RuntimeError, match=r"parameter weight of shape .* is read-only"):
+        tg.optim.SGD(layer.parameters()).step()
+    assert layer.bias.tolist() == bias

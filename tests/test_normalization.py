@@ -73,7 +73,9 @@ def test_a_kept_evaluation_graph_does_not_stop_the_next_training_step():
     kept = tg.batch_norm(x, mean, var, weight)
     tg.batch_norm(x + 1, mean, var, weight, training=True)
     kept.sum().backward()
-    np.testing.assert_allclose(weight.grad.numpy(), x.numpy().sum(0), rtol=1e-4, atol=1e-5)  # of mean 0 and variance 1, as it was
+    np.testing.assert_allclose(
+        weight.grad.numpy(), x.numpy().sum(0), rtol=1e-4, atol=1e-5
+    )  # of mean 0 and variance 1, as it was
 
 
 def test_batch_norm_output_has_mean_zero_and_variance_one(rng):
@@ -91,13 +93,17 @@ def test_float32_normalisation_keeps_its_digits_far_from_zero(rng):
     np.testing.assert_allclose(out.numpy(), expected, atol=2e-3)  # one unit in the last place of 1e4 is 1e-3
 
 
-@pytest.mark.parametrize("shape, normalized", [((4, 5), (5,)), ((2, 3, 4), (4,)), ((2, 3, 4), (3, 4)), ((6,), (6,)), ((2, 3, 1), (1,))])
+@pytest.mark.parametrize(
+    "shape, normalized", [((4, 5), (5,)), ((2, 3, 4), (4,)), ((2, 3, 4), (3, 4)), ((6,), (6,)), ((2, 3, 1), (1,))]
+)
 def test_layer_norm_agrees_with_pytorch(rng, shape, normalized):
     for weight, bias in affine(rng, *normalized):
         compare(*of_both("layer_norm", normalized), rng.standard_normal(shape) * 2 + 1, weight, bias, tolerance=1e-8)
 
 
-@pytest.mark.parametrize("shape, groups", [((2, 4, 3), 2), ((2, 6, 2, 2), 3), ((2, 6, 2, 2), 1), ((3, 4), 2), ((1, 4, 2, 1, 3), 4)])
+@pytest.mark.parametrize(
+    "shape, groups", [((2, 4, 3), 2), ((2, 6, 2, 2), 3), ((2, 6, 2, 2), 1), ((3, 4), 2), ((1, 4, 2, 1, 3), 4)]
+)
 def test_group_norm_agrees_with_pytorch(rng, shape, groups):
     for weight, bias in affine(rng, shape[1]):
         compare(*of_both("group_norm", groups), rng.standard_normal(shape) * 2 + 1, weight, bias)
@@ -182,7 +188,12 @@ def test_normalisations_refuse_what_does_not_fit():
 )
 def test_kernels_agree_with_the_references_on_sizes_that_fill_no_block(rng, name, shape, options):
     channels = shape[-1:] if name == "layer_norm" else shape[1:2]
-    arrays = [rng.standard_normal(shape) * 3 + 5, rng.random(channels) + 0.5, rng.standard_normal(channels), rng.standard_normal(shape)]
+    arrays = [
+        rng.standard_normal(shape) * 3 + 5,
+        rng.random(channels) + 0.5,
+        rng.standard_normal(channels),
+        rng.standard_normal(shape),
+    ]
 
     def run(dtype):
         x, w, b, upstream = (tg.tensor(a.astype(dtype)) for a in arrays)
@@ -209,7 +220,9 @@ def test_distances_agree_with_pytorch(rng):
 
 
 @pytest.mark.parametrize("p", [2.0, 1.0, 3.0, 0.5, 0.0, math.inf])
-@pytest.mark.parametrize("shapes", [((3, 4), (5, 4)), ((2, 3, 4), (2, 5, 4)), ((2, 1, 3, 4), (5, 4)), ((30, 4), (5, 4)), ((3, 0), (2, 0))])
+@pytest.mark.parametrize(
+    "shapes", [((3, 4), (5, 4)), ((2, 3, 4), (2, 5, 4)), ((2, 1, 3, 4), (5, 4)), ((30, 4), (5, 4)), ((3, 0), (2, 0))]
+)
 def test_cdist_agrees_with_pytorch(rng, p, shapes):
     torch = pytest.importorskip("torch")
     compare(lambda a, b: tg.cdist(a, b, p), lambda a, b: torch.cdist(a, b, p), *(rng.standard_normal(s) for s in shapes), second=False,
@@ -293,6 +306,7 @@ def test_embedding_bag_agrees_with_pytorch(rng, mode, padding):
     if mode == "sum":
         cases.append((flat, offsets, {"per_sample_weights": samples}))
     for index, starts, options in cases:
+
         def call(library, w, index=index, starts=starts, options=options):
             function = tg.embedding_bag if library is tg else torch.nn.functional.embedding_bag
             named = {k: library.tensor(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}

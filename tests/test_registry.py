@@ -137,7 +137,9 @@ def test_the_kit_finds_each_kind_of_mistake() -> None:
     for where, (reference, rule, options) in mistakes.items():
         reference.__annotations__ = {"input": Array, "scale": float}
         declare("planted", reference=reference, grad_input=rule, options={"domain": domain, "override": True, **options})
-        with pytest.raises(OpCheckError, match=rf"planted \(test_registry\), (check_layouts|check_value|{where.split(',')[0]})") as error:
+        with pytest.raises(
+            OpCheckError, match=rf"planted \(test_registry\), (check_layouts|check_value|{where.split(',')[0]})"
+        ) as error:
             check_op("planted")
         assert "import tinygrad_cv as tg" in str(error.value) and "tg.ops.get('planted')" in str(error.value)
         result = check_op("planted", raise_exception=False)

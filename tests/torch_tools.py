@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 import warnings
@@ -28,8 +29,17 @@ def counterpart(name: str) -> Callable[..., Any] | None:
     for owner in (torch.nn.functional, torch, torch.special, torch.Tensor):
         found = getattr(owner, name, None)
         if callable(found) and not isinstance(found, type) and not inspect.ismodule(found):
-            return found
+            return _taking_numbers(found) if name == "lp_pool1d" else found
     return None
+
+
+def _taking_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.wraps(function)(lambda *args: function(*map(single, args)))
+
+
+def single(value: Any) -> Any:
+    """A tuple of one integer as the integer: PyTorch's lp_pool1d takes nothing else."""
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 
 def to_torch(value: Any, grad: bool = False) -> Any:

@@ -21,10 +21,11 @@ import numba
 import numpy as np
 
 from tinygrad_cv.kernels import threads
-from tinygrad_cv.kernels.jit import helper, kernel, prange
+from tinygrad_cv.kernels.jit import kernel, prange
+from tinygrad_cv.kernels.memory import empty
 
 from ..sliding import convolve_weight_grad, padding_pairs
-from .tiles import LANES_SLACK, REGISTER_BYTES, ROWS, TAPS, VECTORS, add_row, copy_row, dot_tile, tap_tile
+from .tiles import LANES_SLACK, REGISTER_BYTES, ROWS, TAPS, VECTORS, add_row, copy_row, dot_tile, stay_apart, tap_tile, zero_row
 
 CHUNK = 512  # positions whose sums are kept together, 12 KB for 6 channels
 LONG_CHUNK = 4096  # positions of one pass of `correlate_rows`
@@ -118,13 +119,27 @@ def backward_grid(channels: int, sizes, out, kernel_size, stride, before, dilati
 
 
 def routine(function):
-    """A function that kernels call and that is compiled by itself: a long body inside prange would be compiled several times."""
+    """A function that kernels call and that stays a function of its own (see `stay_apart`)."""
     return numba.njit(error_model="numpy")(function)
+
+
+@routine
+def fill_row(x, begin, step, grid, at, first, stop, size):
+    """One row of the grid: elements first ... stop - 1 from x[begin], `step` apart, zeros around; all zeros where begin is -1."""
+    stay_apart()
+    if begin < 0 or first > 0 or stop < size:
+        zero_row(grid, at, size)
+    if begin >= 0 and step == 1:
+        copy_row(x, begin, grid, at + first, stop - first)
+    elif begin >= 0:
+        for i in range(stop - first):
+            grid[at + first + i] = x[begin + i * step]
 
 
 @routine
 def fill_grid(x, start, channels, layout, grid):
     """Copies `channels` images from x[start:] into the padded, de-interleaved grid."""
+    stay_apart()
     depth, height, width = layout[0], layout[1], layout[2]
     step_d, step_h, step_w = layout[3], layout[4], layout[5]
     grid_d, grid_h, grid_w = layout[12], layout[13], layout[14]
@@ -140,27 +155,17 @@ def fill_grid(x, start, channels, layout, grid):
                         d = q_d * step_d + phase_d - layout[6]
                         for q_h in range(grid_h):
                             h = q_h * step_h + phase_h - layout[7]
-                            if d < 0 or d >= depth or h < 0 or h >= height:
-                                for i in range(at, at + grid_w):
-                                    grid[i] = 0
-                                at += grid_w
-                                continue
-                            begin = start + ((c * depth + d) * height + h) * width + first * step_w + shift
-                            for i in range(at, at + first):
-                                grid[i] = 0
-                            if step_w == 1:
-                                copy_row(x, begin, grid, at + first, stop - first)
-                            else:
-                                for i in range(stop - first):
-                                    grid[at + first + i] = x[begin + i * step_w]
-                            for i in range(at + stop, at + grid_w):
-                                grid[i] = 0
+                            begin = -1
+                            if 0 <= d < depth and 0 <= h < height:
+                                begin = start + ((c * depth + d) * height + h) * width + first * step_w + shift
+                            fill_row(x, begin, step_w, grid, at, first, stop, grid_w)
                             at += grid_w
 
 
 @routine
 def run_taps(block, source, start, offsets, first, count, weights, weights_at, initial, sums, n):
     """The sums of `block` output channels over n positions from source[start:], all taps, in tiles of about equal width."""
+    stay_apart()
     lanes = REGISTER_BYTES // source.itemsize
     vectors = (n + lanes - 1) // lanes
     tiles = (vectors + VECTORS - 1) // VECTORS
@@ -171,28 +176,27 @@ def run_taps(block, source, start, offsets, first, count, weights, weights_at, i
             tap_tile(6, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
         elif block == 4:
             tap_tile(4, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
-        elif block == 2:
-            tap_tile(2, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
         else:
             tap_tile(1, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
 
 
 @routine
-def store_rows(sums, at, y, base, begin, n, out_h, out_w, strides, grid_h, grid_w, size_h, size_w, start_d, start_h, start_w):
+def store_rows(sums, at, y, base, begin, n, out_h, out_w, job, grid_h, grid_w, size_h, size_w, start_d, start_h, start_w):
     """Writes the sums of flat grid positions [begin, begin + n) to the output channel at y[base:], without the padding's share."""
+    stay_apart()
     row = begin // grid_w
     q_d, q_h = row // grid_h, row % grid_h
     edge = row * grid_w
     while edge < begin + n:
         low, high = max(begin, edge), min(begin + n, edge + size_w)
         if q_h < size_h and low < high:
-            line = (q_d * strides[0] + start_d) * out_h + q_h * strides[1] + start_h
-            to = base + line * out_w + (low - edge) * strides[2] + start_w
-            if strides[2] == 1:
+            line = (q_d * job[13] + start_d) * out_h + q_h * job[14] + start_h
+            to = base + line * out_w + (low - edge) * job[15] + start_w
+            if job[15] == 1:
                 copy_row(sums, at + low - begin, y, to, high - low)
             else:
                 for i in range(high - low):
-                    y[to + i * strides[2]] = sums[at + low - begin + i]
+                    y[to + i * job[15]] = sums[at + low - begin + i]
         edge += grid_w
         q_h += 1
         if q_h == grid_h:
@@ -202,28 +206,28 @@ def store_rows(sums, at, y, base, begin, n, out_h, out_w, strides, grid_h, grid_
 @routine
 def run_dots(block, images, n, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride):
     """Adds the products of `block` lines with 4 taps over n positions of `images` images to out."""
+    stay_apart()
     lanes = REGISTER_BYTES // source.itemsize
     v = (n + lanes - 1) // lanes
     if block == 6:
         dot_tile(6, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
     elif block == 4:
         dot_tile(4, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
-    elif block == 2:
-        dot_tile(2, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
     else:
         dot_tile(1, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
 
 
 @routine
-def fill_line(g, source, lines, to, sizes, grid_h, grid_w):
+def fill_line(g, source, lines, to, depth, height, width, grid_h, grid_w):
     """Copies one channel of an output gradient to its grid positions; those between stay zero."""
-    for d in range(sizes[0]):
-        for h in range(sizes[1]):
-            begin = source + (d * sizes[1] + h) * sizes[2]
-            copy_row(g, begin, lines, to + (d * grid_h + h) * grid_w, sizes[2])
+    stay_apart()
+    for d in range(depth):
+        for h in range(height):
+            begin = source + (d * height + h) * width
+            copy_row(g, begin, lines, to + (d * grid_h + h) * grid_w, width)
 
 
-# ---- the kernels ----------------------------------------------------------------------------------------------------------
+# ---- the kernels. `job` holds their numbers: see `_job` ----------------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -242,288 +246,138 @@ def pack_weights(weight, groups, rows, block, strides, phases, taps, packed):
                     packed[at + k * block + r] = weight[base + row * strides[1]] if row < rows else 0
 
 
-@routine
-def convolve_share(
-    share,
-    x,
-    packed,
-    bias,
-    y,
-    images,
-    groups,
-    channels,
-    rows,
-    block,
-    parts,
-    shares,
-    layout,
-    copy,
-    channel,
-    phases,
-    offsets,
-    out_sizes,
-    strides,
-):
-    """One share of `convolve_rows`."""
-    blocks = (rows + block - 1) // block
-    jobs = images * groups * parts
-    area_in, area_out = layout[0] * layout[1] * layout[2], out_sizes[0] * out_sizes[1] * out_sizes[2]
-    grid_h, grid_w = layout[13], layout[14]
-    per_group = offsets.size * blocks * block
-    scratch = np.empty(channels * channel + LANES_SLACK, x.dtype)
-    sums = np.empty(block * CHUNK, x.dtype)
-    initial = np.zeros(block, x.dtype)
-    for job in range(jobs * share // shares, jobs * (share + 1) // shares):
-        part, plane = job % parts, job // parts
-        g = plane % groups
-        origin, source = plane * channels * area_in, x
-        if copy or origin + channels * area_in + LANES_SLACK > x.size:
-            fill_grid(x, origin, channels, layout, scratch)
-            origin, source = 0, scratch
-        for f in range(phases.shape[0]):
-            first, count, length = phases[f, 0], phases[f, 1], phases[f, 8]
-            for b in range(blocks * part // parts, blocks * (part + 1) // parts):
-                at = g * per_group + (first * blocks + b * count) * block
-                held = min(block, rows - b * block)
-                if bias.size:
-                    for r in range(held):
-                        initial[r] = bias[g * rows + b * block + r]
-                for start in range(0, length, CHUNK):
-                    n = min(CHUNK, length - start)
-                    run_taps(block, source, origin + start, offsets, first, count, packed, at, initial, sums, n)
-                    for r in range(held):
-                        base = (plane * rows + b * block + r) * area_out
-                        store_rows(
-                            sums, r * CHUNK, y, base, start, n, out_sizes[1], out_sizes[2], strides, grid_h, grid_w,
-                            phases[f, 3], phases[f, 4], phases[f, 5], phases[f, 6], phases[f, 7],
-                        )  # fmt: skip
-
-
 @kernel
-def convolve_rows(
-    x,
-    packed,
-    bias,
-    y,
-    images,
-    groups,
-    channels,
-    rows,
-    block,
-    parts,
-    shares,
-    layout,
-    copy,
-    channel,
-    phases,
-    offsets,
-    out_sizes,
-    strides,
-):
+def convolve_rows(x, packed, bias, y, job, layout, phases, offsets):
     """y[image, group, row] = bias + the taps of every phase. Jobs are (image, group, part of the rows), split evenly over `shares`."""
+    images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
+    by_image, by_rows, together, copy, channel = job[5], job[6], job[7], job[8], job[9]
+    depth, height, width, stride_d, stride_h, stride_w = job[10], job[11], job[12], job[13], job[14], job[15]
+    shares = by_image * by_rows
     for share in prange(shares):
-        convolve_share(
-            np.int64(share),
-            x,
-            packed,
-            bias,
-            y,
-            images,
-            groups,
-            channels,
-            rows,
-            block,
-            parts,
-            shares,
-            layout,
-            copy,
-            channel,
-            phases,
-            offsets,
-            out_sizes,
-            strides,
-        )
-
-
-@routine
-def spread_share(
-    share, g, packed, bias, x, images, groups, filters, rows, block, shares, layout, copy, channel, phases, offsets, out_sizes
-):
-    """One share of `spread_rows`."""
-    blocks = (rows + block - 1) // block
-    taps = offsets.size // rows
-    area_in, area_out = layout[0] * layout[1] * layout[2], out_sizes[0] * out_sizes[1] * out_sizes[2]
-    length, grid_h, grid_w = phases[0, 8], layout[13], layout[14]
-    lanes = REGISTER_BYTES // g.itemsize
-    line = (length + lanes - 1) // lanes * lanes
-    jobs = images * groups
-    lines = np.zeros(filters * line + LANES_SLACK, g.dtype)
-    places = np.empty(filters, np.int64)
-    for f in range(filters):
-        places[f] = f * line
-    sums = np.empty(block * CHUNK, g.dtype)
-    initial = np.zeros(block, g.dtype)
-    scratch = np.empty(rows * channel if copy else 1, g.dtype)
-    for plane in range(jobs * share // shares, jobs * (share + 1) // shares):
-        for f in range(filters):
-            fill_line(g, (plane * filters + f) * area_out, lines, f * line, out_sizes, grid_h, grid_w)
-        target, origin = (scratch, 0) if copy else (x, plane * rows * area_in)
-        for i in range(origin, origin + rows * channel):
-            target[i] = 0
-        for t in range(taps):
-            for b in range(blocks):
-                at = ((plane % groups * taps + t) * blocks + b) * filters * block
-                for start in range(0, length, CHUNK):
-                    n = min(CHUNK, length - start)
-                    run_taps(block, lines, start, places, 0, filters, packed, at, initial, sums, n)
-                    for r in range(min(block, rows - b * block)):
-                        place = origin + offsets[(b * block + r) * taps + t] + start
-                        add_row(sums, r * CHUNK, target, place, n)
-        if copy:
-            for c in range(rows):
-                for d in range(layout[0]):
-                    for h in range(layout[1]):
-                        begin = c * channel + ((d + layout[6]) * grid_h + h + layout[7]) * grid_w + layout[8]
-                        end = (plane * rows + c) * area_in + (d * layout[1] + h) * layout[2]
-                        copy_row(scratch, begin, x, end, layout[2])
-        if bias.size:
-            for c in range(rows):
-                begin = (plane * rows + c) * area_in
-                for i in range(begin, begin + area_in):
-                    x[i] += bias[plane % groups * rows + c]
+        blocks = (rows + block - 1) // block
+        jobs = images * groups * by_rows
+        area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
+        grid_h, grid_w = layout[13], layout[14]
+        per_group = offsets.size * blocks * block
+        scratch = np.empty(channels * channel + LANES_SLACK, x.dtype)
+        sums = np.empty(block * CHUNK, x.dtype)
+        initial = np.zeros(block, x.dtype)
+        for task in range(jobs * share // shares, jobs * (share + 1) // shares):
+            part, plane = task % by_rows, task // by_rows
+            g = plane % groups
+            origin, source = plane * channels * area_in, x
+            if copy or origin + channels * area_in + LANES_SLACK > x.size:
+                fill_grid(x, origin, channels, layout, scratch)
+                origin, source = 0, scratch
+            for f in range(phases.shape[0]):
+                first, count, length = phases[f, 0], phases[f, 1], phases[f, 8]
+                for b in range(blocks * part // by_rows, blocks * (part + 1) // by_rows):
+                    at = g * per_group + (first * blocks + b * count) * block
+                    held = min(block, rows - b * block)
+                    if bias.size:
+                        for r in range(held):
+                            initial[r] = bias[g * rows + b * block + r]
+                    for start in range(0, length, CHUNK):
+                        n = min(CHUNK, length - start)
+                        run_taps(block, source, origin + start, offsets, first, count, packed, at, initial, sums, n)
+                        for r in range(held):
+                            base = (plane * rows + b * block + r) * area_out
+                            store_rows(
+                                sums, r * CHUNK, y, base, start, n, height, width, job, grid_h, grid_w,
+                                phases[f, 3], phases[f, 4], phases[f, 5], phases[f, 6], phases[f, 7],
+                            )  # fmt: skip
 
 
 @kernel
-def spread_rows(
-    g, packed, bias, x, images, groups, filters, rows, block, shares, layout, copy, channel, phases, offsets, out_sizes
-):
+def spread_rows(g, packed, x, job, layout, phases, offsets):
     """The gradient in the input at stride 1, by spreading: every tap's share of g, (image, group, filter), is added where it came from.
 
     `layout` and `offsets` are those of the forward pass, for `rows` input channels; blocks hold channels of one tap. Done where g is
     much smaller than x, so that gathering would mostly meet zeros.
     """
+    images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
+    by_image, by_rows, together, copy, channel = job[5], job[6], job[7], job[8], job[9]
+    depth, height, width, stride_d, stride_h, stride_w = job[10], job[11], job[12], job[13], job[14], job[15]
+    shares = by_image * by_rows
     for share in prange(shares):
-        spread_share(
-            np.int64(share),
-            g,
-            packed,
-            bias,
-            x,
-            images,
-            groups,
-            filters,
-            rows,
-            block,
-            shares,
-            layout,
-            copy,
-            channel,
-            phases,
-            offsets,
-            out_sizes,
-        )
-
-
-@routine
-def correlate_share(
-    share,
-    grad_output,
-    x,
-    private,
-    images,
-    groups,
-    channels,
-    rows,
-    block,
-    by_image,
-    by_rows,
-    together,
-    layout,
-    copy,
-    channel,
-    phases,
-    offsets,
-    out_sizes,
-):
-    """One share of `correlate_rows`."""
-    blocks = (rows + block - 1) // block
-    area_in, area_out = layout[0] * layout[1] * layout[2], out_sizes[0] * out_sizes[1] * out_sizes[2]
-    taps, length = offsets.size, phases[0, 8]
-    lanes = REGISTER_BYTES // x.itemsize
-    line = (length + lanes - 1) // lanes * lanes
-    i, j = share // by_rows, share % by_rows
-    low, high = blocks * j // by_rows, blocks * (j + 1) // by_rows
-    line_image = (high - low) * block * line
-    lines = np.zeros(together * line_image, x.dtype)
-    scratch = np.zeros(together * channels * channel + LANES_SLACK, x.dtype)
-    out = private[i]
-    last = images * (i + 1) // by_image
-    for image in range(images * i // by_image, last, together):
-        held = min(together, last - image)
-        for g in range(groups):
-            origin, source, source_image = (image * groups + g) * channels * area_in, x, groups * channels * area_in
-            if copy or origin + (held - 1) * source_image + channels * area_in + LANES_SLACK > x.size:
-                for m in range(held):
-                    fill_grid(x, origin + m * source_image, channels, layout, scratch[m * channels * channel :])
-                origin, source, source_image = 0, scratch, channels * channel
-            for m in range(held):
-                for row in range(low * block, min(rows, high * block)):
-                    begin = (((image + m) * groups + g) * rows + row) * area_out
-                    at = m * line_image + (row - low * block) * line
-                    fill_line(grad_output, begin, lines, at, out_sizes, layout[13], layout[14])
-            for start in range(0, length, LONG_CHUNK):
-                n = min(LONG_CHUNK, length - start)
-                for b in range(low, high):
-                    at, to = (b - low) * block * line + start, (g * blocks + b) * block * taps
-                    for k in range(0, taps, TAPS):
-                        run_dots(
-                            block, held, n, lines, at, line, line_image, source, origin + start, source_image, offsets, k, out,
-                            to + k, taps,
-                        )  # fmt: skip
+        blocks = (rows + block - 1) // block
+        taps = offsets.size // rows
+        area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
+        length, grid_h, grid_w = phases[0, 8], layout[13], layout[14]
+        lanes = REGISTER_BYTES // g.itemsize
+        line = (length + lanes - 1) // lanes * lanes
+        filters, jobs = channels, images * groups
+        lines = np.zeros(filters * line + LANES_SLACK, g.dtype)
+        places = np.empty(filters, np.int64)
+        for f in range(filters):
+            places[f] = f * line
+        sums = np.empty(block * CHUNK, g.dtype)
+        initial = np.zeros(block, g.dtype)
+        scratch = np.empty(rows * channel if copy else 1, g.dtype)
+        for plane in range(jobs * share // shares, jobs * (share + 1) // shares):
+            for f in range(filters):
+                fill_line(g, (plane * filters + f) * area_out, lines, f * line, depth, height, width, grid_h, grid_w)
+            target, origin = (scratch, 0) if copy else (x, plane * rows * area_in)
+            zero_row(target, origin, rows * channel)
+            for t in range(taps):
+                for b in range(blocks):
+                    at = ((plane % groups * taps + t) * blocks + b) * filters * block
+                    for start in range(0, length, CHUNK):
+                        n = min(CHUNK, length - start)
+                        run_taps(block, lines, start, places, 0, filters, packed, at, initial, sums, n)
+                        for r in range(min(block, rows - b * block)):
+                            place = origin + offsets[(b * block + r) * taps + t] + start
+                            add_row(sums, r * CHUNK, target, place, n)
+            if copy:
+                for c in range(rows):
+                    for d in range(layout[0]):
+                        for h in range(layout[1]):
+                            begin = c * channel + ((d + layout[6]) * grid_h + h + layout[7]) * grid_w + layout[8]
+                            end = (plane * rows + c) * area_in + (d * layout[1] + h) * layout[2]
+                            copy_row(scratch, begin, x, end, layout[2])
 
 
 @kernel
-def correlate_rows(
-    grad_output,
-    x,
-    private,
-    images,
-    groups,
-    channels,
-    rows,
-    block,
-    by_image,
-    by_rows,
-    together,
-    layout,
-    copy,
-    channel,
-    phases,
-    offsets,
-    out_sizes,
-):
+def correlate_rows(grad_output, x, private, job, layout, phases, offsets):
     """Weight gradients: every output row's gradient times every tap. A share is (part of the images, part of the row blocks)."""
+    images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
+    by_image, by_rows, together, copy, channel = job[5], job[6], job[7], job[8], job[9]
+    depth, height, width, stride_d, stride_h, stride_w = job[10], job[11], job[12], job[13], job[14], job[15]
     for share in prange(by_image * by_rows):
-        correlate_share(
-            np.int64(share),
-            grad_output,
-            x,
-            private,
-            images,
-            groups,
-            channels,
-            rows,
-            block,
-            by_image,
-            by_rows,
-            together,
-            layout,
-            copy,
-            channel,
-            phases,
-            offsets,
-            out_sizes,
-        )
+        blocks = (rows + block - 1) // block
+        area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
+        taps, length = offsets.size, phases[0, 8]
+        lanes = REGISTER_BYTES // x.itemsize
+        line = (length + lanes - 1) // lanes * lanes
+        i, j = share // by_rows, share % by_rows
+        low, high = blocks * j // by_rows, blocks * (j + 1) // by_rows
+        line_image = (high - low) * block * line
+        lines = np.zeros(together * line_image, x.dtype)
+        scratch = np.zeros(together * channels * channel + LANES_SLACK, x.dtype)
+        out = private[i]
+        last = images * (i + 1) // by_image
+        for image in range(images * i // by_image, last, together):
+            held = min(together, last - image)
+            for g in range(groups):
+                origin, source, source_image = (image * groups + g) * channels * area_in, x, groups * channels * area_in
+                if copy or origin + (held - 1) * source_image + channels * area_in + LANES_SLACK > x.size:
+                    for m in range(held):
+                        fill_grid(x, origin + m * source_image, channels, layout, scratch[m * channels * channel :])
+                    origin, source, source_image = 0, scratch, channels * channel
+                for m in range(held):
+                    for row in range(low * block, min(rows, high * block)):
+                        begin = (((image + m) * groups + g) * rows + row) * area_out
+                        at = m * line_image + (row - low * block) * line
+                        fill_line(grad_output, begin, lines, at, depth, height, width, layout[13], layout[14])
+                for start in range(0, length, LONG_CHUNK):
+                    n = min(LONG_CHUNK, length - start)
+                    for b in range(low, high):
+                        at, to = (b - low) * block * line + start, (g * blocks + b) * block * taps
+                        for k in range(0, taps, TAPS):
+                            run_dots(
+                                block, held, n, lines, at, line, line_image, source, origin + start, source_image, offsets, k, out,
+                                to + k, taps,
+                            )  # fmt: skip
 
 
 # ---- the seam -------------------------------------------------------------------------------------------------------------
@@ -542,6 +396,16 @@ def _block(rows: int) -> int:
     return min((r for r in ROWS if r >= min(rows, 4)), key=lambda r: (-(-rows // r) * r, -r))
 
 
+def _job(images, groups, channels, rows, block, by_image, by_rows, together, grid: Grid, sizes, strides) -> np.ndarray:
+    """The numbers of a kernel call: one array, because every argument of a kernel costs compile time.
+
+    channels are read and rows written for each group, `block` rows at a time; by_image and by_rows: how the work is split; together:
+    images of one pass; then, from the grid, whether to copy and the size of a channel; the spatial sizes (3) and strides (3) of the output.
+    """
+    numbers = (images, groups, channels, rows, block, by_image, by_rows, together, grid.copy, grid.channel, *sizes, *strides)
+    return np.array(numbers, np.int64)
+
+
 def _rows_kernel(operand, weight_view, strides, bias, y, images, groups, channels, rows, grid: Grid, out_sizes, out_strides):
     """Packs the weights and runs `convolve_rows`, in parallel where the work is worth it."""
     block = _block(rows)
@@ -552,11 +416,9 @@ def _rows_kernel(operand, weight_view, strides, bias, y, images, groups, channel
     pack = pack_weights if weight_view.size > 1 << 16 else pack_weights.serial
     packed = np.empty(groups * blocks * block * grid.offsets.size, y.dtype)
     pack(weight_view, groups, rows, block, strides, grid.phases, grid.taps, packed)
-    parts = min(blocks, -(-shares // (images * groups)))
-    run(
-        operand, packed, bias, y.reshape(-1), images, groups, channels, rows, block, parts, shares, grid.layout, grid.copy,
-        grid.channel, grid.phases, grid.offsets, np.array(out_sizes, np.int64), np.array(out_strides, np.int64),
-    )  # fmt: skip
+    by_rows = min(blocks, -(-shares // (images * groups)))
+    job = _job(images, groups, channels, rows, block, -(-shares // by_rows), by_rows, 1, grid, out_sizes, out_strides)
+    run(operand, packed, bias, y.reshape(-1), job, grid.layout, grid.phases, grid.offsets)
     return y
 
 
@@ -574,7 +436,7 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
     )
     rows, channels = weight.shape[0] // groups, weight.shape[1]
     grid = forward_grid(channels, sizes, out, kernel_size, stride, _three(before, 0), dilation)
-    y = np.empty((*lead, weight.shape[0], *out[3 - rank :]), input.dtype)
+    y = empty((*lead, weight.shape[0], *out[3 - rank :]), input.dtype)
     taps = math.prod(kernel_size)
     strides = np.array([rows * channels * taps, channels * taps, taps], np.int64)
     flat_bias = np.empty(0, input.dtype) if bias is None else np.ascontiguousarray(bias)
@@ -592,7 +454,7 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
     stride, dilation = _three(stride, 1), _three(dilation, 1)
     filters, rows = weight.shape[0] // groups, weight.shape[1]
     grid = backward_grid(filters, sizes, out, kernel_size, stride, before, dilation)
-    x = np.empty((*lead, rows * groups, *input_size), grad_output.dtype)
+    x = empty((*lead, rows * groups, *input_size), grad_output.dtype)
     taps = math.prod(kernel_size)
     strides = np.array([filters * rows * taps, taps, rows * taps], np.int64)
     flat_bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
@@ -605,14 +467,16 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
         spread = -(-int(forward.phases[0, 8]) // lanes) * filters * taps
         inside = all(b + n <= q for b, n, q in zip(before, sizes, forward.layout[12:], strict=True))
         if 1.2 * spread < gather and inside and images * groups >= threads.get_num_threads() and np.isfinite(flat_weight).all():
-            _spread(flat_grad, flat_weight, strides, flat_bias, x, images, groups, filters, rows, forward, out)
+            _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, forward, out)
+            if bias is not None:
+                x += bias.reshape(-1, *(1,) * rank)
             return x
     return _rows_kernel(
         flat_grad, flat_weight, strides, flat_bias, x, images, groups, filters, rows, grid, sizes, stride
     )  # fmt: skip
 
 
-def _spread(flat_grad, flat_weight, strides, bias, x, images, groups, filters, rows, forward: Grid, out) -> None:
+def _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, forward: Grid, out) -> None:
     """Packs the weights tap by tap and runs `spread_rows`. Weights must be finite: zeros between the rows are multiplied by them."""
     taps, block = forward.offsets.size // rows, _block(rows)
     shares = _shares(images * groups * rows * filters * taps * math.prod(out))
@@ -620,11 +484,9 @@ def _spread(flat_grad, flat_weight, strides, bias, x, images, groups, filters, r
     phases = np.stack([np.arange(taps) * filters, np.full(taps, filters)], axis=1)
     packed = np.empty(groups * taps * filters * -(-rows // block) * block, x.dtype)
     pack_weights.serial(flat_weight, groups, rows, block, strides, phases, order, packed)
+    job = _job(images, groups, filters, rows, block, shares, 1, 1, forward, out, (1, 1, 1))
     run = spread_rows if shares > 1 else spread_rows.serial
-    run(
-        flat_grad, packed, bias, x.reshape(-1), images, groups, filters, rows, block, shares, forward.layout, forward.copy,
-        forward.channel, forward.phases, forward.offsets, np.array(out, np.int64),
-    )  # fmt: skip
+    run(flat_grad, packed, x.reshape(-1), job, forward.layout, forward.phases, forward.offsets)
 
 
 def conv_input_grad(grad_output, weight, input_size, stride=1, padding=0, dilation=1, groups=1):
@@ -662,10 +524,11 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
     held = input.itemsize * (channels * grid.channel + -(-blocks // by_rows) * block * int(grid.phases[0, 8]))
     together = max(1, min(-(-images // by_image), CACHE // held))
     private = np.zeros((by_image, groups * blocks * block * offsets.size), input.dtype)
+    job = _job(images, groups, channels, rows, block, by_image, by_rows, together, grid, out, (1, 1, 1))
     run = correlate_rows if shares > 1 else correlate_rows.serial
     run(
-        np.ascontiguousarray(grad_output).reshape(-1), np.ascontiguousarray(input).reshape(-1), private, images, groups, channels,
-        rows, block, by_image, by_rows, together, grid.layout, grid.copy, grid.channel, grid.phases, offsets, np.array(out, np.int64),
+        np.ascontiguousarray(grad_output).reshape(-1), np.ascontiguousarray(input).reshape(-1), private, job, grid.layout,
+        grid.phases, offsets,
     )  # fmt: skip
     total = private[0] if by_image == 1 else private.sum(axis=0)
     if not np.isfinite(total).all():  # the padding's zeros would have turned an infinite input into NaN

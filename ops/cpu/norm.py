@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel, prange
+from tinygrad_cv.kernels.memory import empty
 
 _PARALLEL_ELEMENTS = 16384  # below: the serial twin
 _COLUMNS = 32  # columns one thread takes at a time
@@ -342,7 +343,7 @@ def _forward(run, input, weight, bias, eps, shape, size, kept):
     if not _fits(input, (weight, size), (bias, size)):
         return NotImplemented
     x = _ready(input, shape)
-    out, mean, variance = np.empty(input.shape, x.dtype), np.empty(kept, x.dtype), np.empty(kept, x.dtype)
+    out, mean, variance = empty(input.shape, x.dtype), np.empty(kept, x.dtype), np.empty(kept, x.dtype)
     parameters = _parameter(weight, size, 1, x.dtype), _parameter(bias, size, 0, x.dtype)
     _run(run, x.size, x, *parameters, eps, out.reshape(shape), mean.reshape(-1), variance.reshape(-1))
     return out, mean, variance
@@ -361,7 +362,7 @@ def batch_norm_backward(grad_output, input, weight, mean, variance, eps):
     if not _fits(input, (grad_output, input.size), (weight, shape[1]), (mean, shape[1]), (variance, shape[1])):
         return NotImplemented
     x = _ready(input, shape)
-    grad, grad_weight, grad_bias = (np.empty(s, x.dtype) for s in (input.shape, shape[1], shape[1]))
+    grad, grad_weight, grad_bias = (empty(s, x.dtype) for s in (input.shape, shape[1:2], shape[1:2]))
     run = channels_backward if len(shape) == 3 else columns_backward
     _run(
         run, x.size, _ready(grad_output, shape), x, _parameter(weight, shape[1], 1, x.dtype), np.ascontiguousarray(mean),
@@ -384,7 +385,7 @@ def layer_norm_backward(grad_output, input, weight, mean, variance, axes, eps):
     if not _fits(input, (grad_output, input.size), (weight, size), (mean, rows), (variance, rows)):
         return NotImplemented
     x = _ready(input, (rows, size))
-    grad = np.empty(input.shape, x.dtype)
+    grad = empty(input.shape, x.dtype)
     weight_parts, bias_parts = np.empty((2, min(_BLOCKS, len(x)), size))
     _run(
         rows_backward, x.size, _ready(grad_output, x.shape), x, _parameter(weight, size, 1, x.dtype), _ready(mean, (-1,)),
@@ -409,7 +410,7 @@ def group_norm_backward(grad_output, input, weight, mean, variance, groups, eps)
     if not _fits(input, (grad_output, input.size), (weight, channels), (mean, kept), (variance, kept)):
         return NotImplemented
     x = _ready(input, (images * groups, channels // groups, math.prod(input.shape[2:])))
-    grad = np.empty(input.shape, x.dtype)
+    grad = empty(input.shape, x.dtype)
     weight_parts, bias_parts = np.empty((2, *x.shape[:2]))
     _run(
         groups_backward, x.size, _ready(grad_output, x.shape), x, _parameter(weight, channels, 1, x.dtype), _ready(mean, (-1,)),

@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from tinygrad_cv.kernels.jit import helper, kernel, prange
+from tinygrad_cv.kernels.memory import empty
 
 from ..average_pooling import adaptive_averaging_windows, averaging_windows
 from ..pooling import adaptive_windows, sliding_windows
@@ -69,9 +70,9 @@ def max_windows(x, wd, wh, ww, values, indices):
         column, at = np.empty(width, x.dtype), np.empty(width, np.int64)
         for i in range(wd.shape[0]):
             for j in range(wh.shape[0]):
-                column[:] = x[p, wd[i, 0], wh[j, 0]]
                 base = (wd[i, 0] * height + wh[j, 0]) * width
                 for w in range(width):
+                    column[w] = x[p, wd[i, 0], wh[j, 0], w]
                     at[w] = base + w
                 for d in range(wd[i, 0], wd[i, 1], wd[i, 2]):
                     for h in range(wh[j, 0], wh[j, 1], wh[j, 2]):
@@ -92,7 +93,8 @@ def scatter_planes(g, indices, out):
     """out = 0; out[p, indices[p, o]] += g[p, o] for every plane p."""
     for p in prange(g.shape[0]):
         plane = out[p]
-        plane[:] = 0
+        for i in range(plane.size):
+            plane[i] = 0
         for o in range(g.shape[1]):
             plane[indices[p, o]] += g[p, o]
 
@@ -120,7 +122,8 @@ def mean_windows(x, wd, wh, ww, ld, lh, lw, out):
         column = np.empty(width, x.dtype)
         for i in range(wd.shape[0]):
             for j in range(wh.shape[0]):
-                column[:] = 0
+                for w in range(width):
+                    column[w] = 0
                 for d in range(wd[i, 0], wd[i, 1]):
                     for h in range(wh[j, 0], wh[j, 1]):
                         add_into(column, x[p, d, h], width)
@@ -138,10 +141,13 @@ def share_windows(g, wd, wh, ww, ld, lh, lw, out):
     width = out.shape[3]
     for p in prange(g.shape[0]):
         column = np.empty(width, out.dtype)
-        out[p] = 0
+        plane = out[p].reshape(-1)
+        for i in range(plane.size):
+            plane[i] = 0
         for i in range(wd.shape[0]):
             for j in range(wh.shape[0]):
-                column[:] = 0
+                for w in range(width):
+                    column[w] = 0
                 scale = ld[i] * lh[j]
                 for k in range(ww.shape[0]):
                     share = g[p, i, j, k] / (scale * lw[k])
@@ -185,8 +191,8 @@ def _run(function, size: int):
 def _largest(input: np.ndarray, windows) -> tuple[np.ndarray, np.ndarray]:
     rank = len(windows)
     tables = _tables(windows)
-    values = np.empty((*input.shape[:-rank], *map(len, windows)), input.dtype)
-    indices = np.empty(values.shape, np.int64)
+    values = empty((*input.shape[:-rank], *map(len, windows)), input.dtype)
+    indices = empty(values.shape, np.int64)
     if values.size:
         _run(max_windows, input.size)(_planes(input, rank), *tables, _planes(values, rank), _planes(indices, rank))
     return values, indices
@@ -199,8 +205,8 @@ def max_pool(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=F
     rank = len(kernel_size)
     sizes = input.shape[-rank:]
     if kernel_size == stride == (2, 2) and padding == (0, 0) and dilation == (1, 1) and not (ceil_mode and (sizes[0] | sizes[1]) & 1):
-        values = np.empty((*input.shape[:-2], sizes[0] // 2, sizes[1] // 2), input.dtype)
-        indices = np.empty(values.shape, np.int64)
+        values = empty((*input.shape[:-2], sizes[0] // 2, sizes[1] // 2), input.dtype)
+        indices = empty(values.shape, np.int64)
         _run(max_2x2, input.size)(_planes(input, 2)[:, 0], values.reshape(-1, *values.shape[-2:]), indices.reshape(-1, *values.shape[-2:]))
         return values, indices
     return _largest(input, sliding_windows(sizes, kernel_size, stride, padding, dilation, ceil_mode))
@@ -219,7 +225,7 @@ def scatter(grad_output, indices, input_size):
         return NotImplemented
     rank = len(input_size)
     planes = math.prod(grad_output.shape[:-rank])
-    out = np.empty((*grad_output.shape[:-rank], *input_size), grad_output.dtype)
+    out = empty((*grad_output.shape[:-rank], *input_size), grad_output.dtype)
     flat = np.ascontiguousarray(grad_output).reshape(planes, -1)
     _run(scatter_planes, out.size)(flat, np.ascontiguousarray(indices).reshape(planes, -1), out.reshape(planes, -1))
     return out
@@ -230,7 +236,7 @@ def gather(input, indices, rank):
     if not _supported(input) or not indices.size:
         return NotImplemented
     planes = math.prod(input.shape[:-rank])
-    out = np.empty(indices.shape, input.dtype)
+    out = empty(indices.shape, input.dtype)
     flat = np.ascontiguousarray(input).reshape(planes, -1)
     _run(gather_planes, out.size)(flat, np.ascontiguousarray(indices).reshape(planes, -1), out.reshape(planes, -1))
     return out
@@ -238,7 +244,7 @@ def gather(input, indices, rank):
 
 def _mean(input: np.ndarray, windows, lengths) -> np.ndarray:
     rank = len(windows)
-    out = np.empty((*input.shape[:-rank], *map(len, windows)), input.dtype)
+    out = empty((*input.shape[:-rank], *map(len, windows)), input.dtype)
     if out.size:
         tables = (*_tables(windows), *_lengths(lengths, input.dtype))
         _run(mean_windows, input.size)(_planes(input, rank), *tables, _planes(out, rank))
@@ -247,7 +253,7 @@ def _mean(input: np.ndarray, windows, lengths) -> np.ndarray:
 
 def _share(grad_output: np.ndarray, input_size, windows, lengths) -> np.ndarray:
     rank = len(windows)
-    out = np.empty((*grad_output.shape[:-rank], *input_size), grad_output.dtype)
+    out = empty((*grad_output.shape[:-rank], *input_size), grad_output.dtype)
     tables = (*_tables(windows), *_lengths(lengths, out.dtype))
     _run(share_windows, out.size)(_planes(grad_output, rank), *tables, _planes(out, rank))
     return out

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel, prange
 from tinygrad_cv.kernels.mathany import exp, log, row_max
+from tinygrad_cv.kernels.memory import empty, empty_like
 
 _PARALLEL_ELEMENTS = 8192  # below: the serial twin. An element costs about 0.5 ns, a parallel region at least 1.3 us
 _REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
@@ -153,7 +154,7 @@ def _normalised(run, input: np.ndarray, dim: int, dtype):
     if not _fits(input, dim) or (dtype is not None and dtype != input.dtype):
         return NotImplemented
     rows = _as_rows(input, dim)
-    out = np.empty_like(rows)
+    out = empty_like(rows)
     (run.serial if rows.size < _PARALLEL_ELEMENTS else run)(rows, out)
     return _from_rows(out, input.shape, dim)
 
@@ -185,7 +186,7 @@ def softmax_cross_entropy(
     if axis < 0 or not _fits(input, axis) or (weight is not None and weight.dtype != input.dtype):
         return NotImplemented
     rows = _as_rows(input, axis)
-    probabilities = np.empty_like(rows)
+    probabilities = empty_like(rows)
     losses = np.empty(rows.shape[0], input.dtype)
     weights = losses if weight is None else np.ascontiguousarray(weight)
     run = cross_entropy_rows.serial if rows.size < _PARALLEL_ELEMENTS else cross_entropy_rows
@@ -217,7 +218,7 @@ def softmax_cross_entropy_backward(
     ):  # fmt: skip
         return NotImplemented
     rows = _as_rows(probabilities, axis)
-    grad = np.empty_like(rows)
+    grad = empty_like(rows)
     upstream = np.ascontiguousarray(grad_output).reshape(-1)
     weights = upstream if weight is None else np.ascontiguousarray(weight)
     run = cross_entropy_grad_rows.serial if rows.size < _PARALLEL_ELEMENTS else cross_entropy_grad_rows

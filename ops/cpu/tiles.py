@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-ROWS = (1, 2, 4, 6)
+ROWS = (1, 4, 6)
 TAPS = 4  # kernel taps that a `dot_tile` serves at once
 
 
@@ -143,6 +143,24 @@ def copy_row(typing_context, source, source_at, target, target_at, count):
 
 
 @intrinsic
+def zero_row(typing_context, target, target_at, count):
+    """target[target_at + i] = 0 for i < count."""
+
+    def codegen(context, builder, signature, args):
+        writer = _Writer(context, builder, target.dtype)
+        begin = writer.at(writer.data(target, args[0]), args[1])
+        lanes = ir.Constant(ir.IntType(64), writer.lanes)
+        vectors = builder.sdiv(args[2], lanes)
+        with cgutils.for_range(builder, vectors) as loop:
+            writer.store(writer.zero, writer.at(begin, builder.mul(loop.index, lanes)))
+        done = builder.mul(vectors, lanes)
+        writer.store_first(writer.zero, writer.at(begin, done), builder.sub(args[2], done))
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, types.intp), codegen
+
+
+@intrinsic
 def add_row(typing_context, source, source_at, target, target_at, count):
     """target[target_at + i] += source[source_at + i] for i < count."""
     return types.void(source, types.intp, target, types.intp, types.intp), lambda *code: _row_code(*code, adding=True)
@@ -254,3 +272,14 @@ def dot_tile(
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def stay_apart(typing_context):
+    """Keeps the function that calls it from being inlined: LLVM otherwise multiplies it while it rearranges its callers' loops."""
+
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .modes import (
     detect_anomaly,
     enable_grad,
@@ -34,7 +36,7 @@ def _as_list(value: Any) -> list[Any]:
 
 def _upstreams(outputs: list[Tensor], grads: Any, name: str) -> list[Tensor]:
     """The upstream gradients, given or 1 for outputs of one element, checked against the outputs."""
-    from .._tensor import Tensor
+    from .._tensor import Tensor, wrap
 
     given = [None] * len(outputs) if grads is None else _as_list(grads)
     if len(given) != len(outputs):
@@ -54,9 +56,7 @@ def _upstreams(outputs: list[Tensor], grads: Any, name: str) -> list[Tensor]:
                     f"{name}: gradient can be left out only for a tensor of one element, this one has shape {output.shape}; "
                     "reduce it (.sum(), .mean()) or pass `gradient` of that shape"
                 )
-            from ..creation import ones_like
-
-            g = ones_like(output)
+            g = wrap(np.ones(output._data.shape, output._data.dtype))
         elif not isinstance(g, Tensor):
             from ..creation import tensor
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from .._state import state
 from .._tensor import Tensor, wrap
+from ..kernels.memory import owns_memory
 from .node import Node, describe_source, wants_grad
 
 Observer = Callable[[Node, int, Tensor], None]
@@ -246,7 +247,7 @@ def _run(
                     continue
                 data = gradient._data
                 if (
-                    data.base is None
+                    owns_memory(data)
                     and id(gradient) not in seen
                     and not any(gradient is b or (b is not None and data is b._data) for b in buffers)
                     and not any(data is a for a in saved)

@@ -78,9 +78,9 @@ class _Region:
         for node, again in zip(waiting, fresh, strict=True):
             if node is None or not node.deferred():
                 continue
-            for _, storage, _ in again.saved:
-                if storage is not None:
-                    storage.savers[id(node)] = node.op.name
+            for _, kept, _ in again.saved:
+                if kept is not None:
+                    kept.savers[id(node)] = node.op.name
             node.plan = again.plan
             node.saved = again.saved
 

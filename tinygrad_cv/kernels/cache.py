@@ -20,9 +20,7 @@ import hashlib
 import os
 import stat
 import sys
-import tempfile
 import time
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -66,6 +64,8 @@ def _candidates() -> Iterator[Path]:
                 yield Path(os.environ.get("LOCALAPPDATA") or Path(home) / "AppData" / "Local") / "tinygrad_cv" / "cache"
             else:
                 yield Path(home) / ".cache" / "tinygrad_cv"
+    import tempfile
+
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     yield Path(tempfile.gettempdir()) / f"tinygrad_cv-{user}"
 
@@ -77,7 +77,7 @@ def _usable(folder: Path) -> None:
         info = os.stat(folder)
         if info.st_uid not in (os.getuid(), 0) or info.st_mode & stat.S_IWOTH:
             raise PermissionError(f"{folder} can be written by other users")
-    probe = folder / f".probe-{uuid.uuid4().hex[:12]}"
+    probe = folder / f".probe-{os.urandom(6).hex()}"
     probe.write_bytes(b"")
     probe.unlink()
 
@@ -114,8 +114,9 @@ def environment_key() -> str:
     import numba
 
     digest = hashlib.sha256()
-    features = numba.config.CPU_FEATURES or llvmlite.binding.get_host_cpu_features().flatten()
-    processor = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
+    config: Any = numba.config
+    features = config.CPU_FEATURES or llvmlite.binding.get_host_cpu_features().flatten()
+    processor = config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
     facts = (__version__, numba.__version__, llvmlite.__version__, sys.version, sys.platform, processor, features)
     digest.update(repr(facts).encode())
     for path in kernel_sources():
@@ -154,7 +155,7 @@ def _remove_stale(top: Path) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """Writes a file so that readers see all of it or nothing. A failure costs one warning."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part")
+    partial = path.with_name(f"{path.name}.{os.urandom(6).hex()}.part")
     try:
         partial.write_bytes(content)
         os.replace(partial, path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import launch
 from .formula import Expression, translate
 from .launch import NEVER, Cost, Loop
 from .loops import Program
@@ -49,7 +50,7 @@ class DerivedKernel:
         if callable(operator.scalar):
             self.asks = tuple(operator.attr_params.index(p) for p in inspect.signature(operator.scalar).parameters)
         self._plans: dict[Any, Plan | None] = {}
-        self.smallest = 1024 if self.asks else NEVER
+        self.smallest = (launch.smallest or 512) if self.asks else NEVER
         if not self.asks and (plan := self.plan(())) is not None:
             self.smallest = plan.loop.smallest
 

@@ -22,8 +22,9 @@ places: `r[j] += ...` under prange is a race that nothing reports. Only prange l
 Division by zero gives inf or nan, as in NumPy. Sums that should vectorise ask for `@kernel(fastmath=REDUCTION)`, which lets them
 be reordered and keeps NaN and infinity; do not write x + 1e30 - 1e30 there.
 
-Kernels hold the global interpreter lock, always: that is what keeps two Python threads from entering parallel kernels at once,
-which some of Numba's threading layers answer by aborting the process.
+Never compiled with nogil. That alone does not keep two Python threads apart: Numba gives up the interpreter lock inside every
+prange loop, and one of its threading layers (workqueue) aborts the process when a second thread enters. So parallel kernels
+take turns, by a lock of their own; serial twins need none.
 
 This module imports Numba: import it only from modules that are themselves loaded by a kernel path.
 """
@@ -54,11 +55,11 @@ REDUCTION = frozenset({"reassoc", "nsz", "contract"})
 _ALLOWED_FASTMATH = REDUCTION | {"arcp", "afn"}
 _SLOW_COMPILE = 1.0
 _announced: set[str] = set()
-_GIL_IS_OFF = hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled()
-_without_gil = threading.Lock()
+_turn = threading.RLock()  # held by the Python thread that is inside a parallel kernel
 
-if not os.environ.get("NUMBA_THREADING_LAYER_PRIORITY") and config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:
-    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]  # 1.3 us a region, not 40
+_config: Any = config
+if not os.environ.get("NUMBA_THREADING_LAYER_PRIORITY") and _config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:
+    _config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # an OpenMP region costs 1.3 us, a workqueue's 40
 
 
 def _only_prange() -> ParallelOptions:
@@ -103,7 +104,9 @@ class _KernelCache:
             try:
                 return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
             except Exception as error:  # an unreadable entry is compiled anew and replaced
-                warnings.warn(f"{self.owner.name}: cached code was unusable ({error}); compiling again", RuntimeWarning, stacklevel=2)
+                warnings.warn(
+                    f"{self.owner.name}: cached code was unusable ({error}); compiling again", RuntimeWarning, stacklevel=2
+                )
         self.compiling += 1
         if self._timer is None:
             self._timer = threading.Timer(_SLOW_COMPILE, _announce, (self.owner.name, path is not None))
@@ -160,14 +163,12 @@ class Kernel:
         local = threads.local
         if local.generation != threads.shared.generation:
             threads.prepare()
-        run = self._serial if local.serial else self._parallel
         try:
-            if run is None:
-                run = self._make("serial" if local.serial else "parallel")
-            if _GIL_IS_OFF:
-                with _without_gil:
-                    return run(*arguments)
-            return run(*arguments)
+            if local.serial or not self.has_prange:
+                return (self._serial or self._make("serial"))(*arguments)
+            run = self._parallel or self._make("parallel")
+            with _turn:
+                return run(*arguments)
         except Exception as error:
             self._explain(error, arguments)
             raise
@@ -181,25 +182,16 @@ class Kernel:
             raise
 
     def _make(self, variant: str) -> Callable[..., Any]:
-        if not self.has_prange:
-            variant = "serial"
-        if variant == "serial" and self._serial is not None:
-            self._parallel = self._serial
-            return self._serial
         options: dict[str, Any] = {"error_model": "numpy", "fastmath": set(self.fastmath)}
         if variant == "parallel":
             options["parallel"] = _only_prange()
         dispatcher = numba.njit(**options)(self.function)
-        if isinstance(dispatcher, FunctionType):  # NUMBA_DISABLE_JIT
-            self._serial = self._parallel = dispatcher
-            return dispatcher
-        self._caches[variant] = dispatcher._cache = _KernelCache(self, variant)
+        if not isinstance(dispatcher, FunctionType):  # it is one under NUMBA_DISABLE_JIT
+            self._caches[variant] = dispatcher._cache = _KernelCache(self, variant)
         if variant == "parallel":
             self._parallel = dispatcher
         else:
             self._serial = dispatcher
-            if not self.has_prange:
-                self._parallel = dispatcher
         return dispatcher  # type: ignore[no-any-return]
 
     def source_key(self) -> str:

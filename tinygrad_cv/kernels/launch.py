@@ -9,6 +9,7 @@ import numpy as np
 
 from . import threads
 from .loops import Program, broadcast_layout, make
+from .memory import empty
 
 FLOAT32, FLOAT64, BOOL = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.bool_)
 NEVER = 1 << 62
@@ -141,7 +142,7 @@ class Loop:
         kernel = self.kernels.get((layout, dtype == FLOAT64)) or self.kernel(layout, dtype)
         if kernel is None:
             return NotImplemented
-        out = np.empty(shape, BOOL if self.truth else dtype)
+        out: Any = empty(shape, BOOL if self.truth else dtype)
         if broadcast is not None:
             for position, letter in enumerate(layout):
                 if letter == "F":

@@ -3,7 +3,7 @@
 Imports no Numba. A kernel reads `mode(...)` before it runs: the serial twin is used when one thread is asked for, in a forked
 child (OpenMP's threads do not survive a fork) and inside `serial()`.
 
-No kernel releases the global interpreter lock, so two Python threads are never inside parallel kernels at once.
+Parallel kernels called by several Python threads take turns (see `jit`), so they neither crowd the cores nor one another.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class _Shared:
 
     generation = 0
     requested: int | None = None
+    default: int | None = None  # what the environment says, read once
     forked = False
 
 
@@ -84,11 +85,10 @@ def get_num_threads() -> int:
         return 1
     if shared.requested is not None:
         return shared.requested
-    for variable in _VARIABLES:
-        n = _from_environment(variable)
-        if n is not None:
-            return min(n, limit())
-    return limit()
+    if shared.default is None:
+        named = [n for n in map(_from_environment, _VARIABLES) if n is not None]
+        shared.default = min(named[0], limit()) if named else limit()
+    return shared.default
 
 
 @contextmanager

@@ -34,6 +34,7 @@ def _unshared(parameter: Tensor) -> bool:
     return _alone > 0 and _references(parameter) == _alone
 
 
+_LARGE = 1 << 15  # elements: gathering the gradient of a larger parameter costs more than a kernel call of its own
 _LINE = 64  # bytes of a cache line: every piece starts on one, as an array of its own would at best
 
 
@@ -69,10 +70,10 @@ class FlatPlan:
 
     @staticmethod
     def build(parameters: Sequence[Tensor]) -> FlatPlan | None:
-        """A plan for the parameters that can be moved unnoticed, of the dtype most of them have; None for fewer than two."""
+        """A plan for the smaller parameters that can be moved unnoticed, of the dtype most of them have; None for fewer than two."""
         by_dtype: dict[np.dtype[Any], list[Tensor]] = {}
         for parameter in parameters:
-            if parameter._data.dtype.itemsize >= 4 and parameter._data.size and _unshared(parameter):
+            if parameter._data.dtype.itemsize >= 4 and 0 < parameter._data.size < _LARGE and _unshared(parameter):
                 by_dtype.setdefault(parameter._data.dtype, []).append(parameter)
         if not by_dtype:
             return None

@@ -138,7 +138,7 @@ class Optimizer:
 
     def _update_one(self, p: Tensor, group: dict[str, Any], names: tuple[str, ...], large: bool) -> None:
         record = self.state[p]
-        value, grad = p._data, np.array(p.grad._data, order="C")  # type: ignore[union-attr]
+        value, grad = p._data, np.ascontiguousarray(p.grad._data)  # type: ignore[union-attr]
         fresh = not all(n in record for n in names)
         states = []
         for name in names:
@@ -173,7 +173,7 @@ class Optimizer:
         fresh: bool,
         large: bool,
     ) -> None:
-        """One update of flat arrays by the kernel or, without one and for small groups, in NumPy. `grad` is scratch."""
+        """One update of flat arrays by the kernel or, without one and for small groups, in NumPy. `grad` is only read."""
         if large and value.dtype.itemsize >= 4:
             wanted = self.kernel_call(group, step, fresh)
             kernel = _kernel(self.kernel_module, wanted[0]) if wanted is not None else None
@@ -181,7 +181,7 @@ class Optimizer:
                 kernel(value, grad, *states, *wanted[1])  # type: ignore[index]
                 return
         with np.errstate(all="ignore"):
-            self.update(value, grad, states, group, step, fresh)
+            self.update(value, grad.copy(), states, group, step, fresh)
 
     def _describe(self, group: dict[str, Any], p: Tensor) -> str:
         position = next(i for i, q in enumerate(group["params"]) if q is p)

@@ -13,7 +13,8 @@ import numpy as np
 
 from .. import autograd
 from .._tensor import Tensor, wrap
-from ..autograd.numerical import Check, Settings, gradient_function, random_upstreams
+from ..autograd.differences import Settings, random_upstreams
+from ..autograd.numerical import Check, gradient_function
 from .samples import LAYOUTS, Sample, broadcast, contiguous, results
 
 if TYPE_CHECKING:

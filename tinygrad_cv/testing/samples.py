@@ -29,14 +29,15 @@ def transposed(array: np.ndarray) -> np.ndarray:
 def sliced(array: np.ndarray) -> np.ndarray:
     """The same values as every second element of a larger array, away from its start."""
     room = np.zeros([2 * s + 3 for s in array.shape], array.dtype)
-    view = room[(*(slice(2, 2 + 2 * s, 2) for s in array.shape), ...)]
+    every_second: tuple[Any, ...] = tuple(slice(2, 2 + 2 * s, 2) for s in array.shape)
+    view = room[(*every_second, ...)]
     view[...] = array
     return view
 
 
 def reversed_strides(array: np.ndarray) -> np.ndarray:
     """The same values, stored backwards along every axis."""
-    back = (slice(None, None, -1),) * array.ndim
+    back: tuple[Any, ...] = (slice(None, None, -1),) * array.ndim
     return np.array(array[back], order="C")[(*back, ...)]
 
 

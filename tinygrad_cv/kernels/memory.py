@@ -1,0 +1,74 @@
+"""Memory for the results of kernels, used again.
+
+A training step makes the same large arrays in every step. Asked for afresh, each comes from the operating system page by page, and
+touching a page for the first time costs more than computing its contents (on a virtual machine about 0.1 ms for 300 KB). Here
+the memory of an array that has died is kept for the next one of its size. The keeper is the array's base object: when the last array
+and the last view of it are gone, its memory returns. Nothing waits for the garbage collector.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+_SMALLEST = 1 << 16  # bytes; smaller arrays come cheaply from the allocator
+_LIMIT = 1 << 30  # bytes kept at most; what comes back beyond that is given to the operating system
+_ALIGNMENT = 64
+
+_free: dict[int, list[tuple[np.ndarray, int]]] = {}
+_kept = 0
+
+
+class Lease:
+    """The base of an array whose memory comes from here. It gives the memory back when it dies."""
+
+    __slots__ = ("__array_interface__", "__weakref__", "block", "size")
+
+    __array_interface__: dict[str, Any]
+
+    def __init__(self, size: int, block: tuple[np.ndarray, int]) -> None:
+        self.size, self.block = size, block
+
+    def __del__(self) -> None:
+        global _kept
+        if _free is not None and _kept + self.size <= _LIMIT:
+            _kept += self.size
+            _free.setdefault(self.size, []).append(self.block)
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """As `numpy.empty`; large arrays start at a multiple of 64 bytes."""
+    global _kept
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < _SMALLEST:
+        return np.empty(shape, dtype)
+    try:
+        block = _free[size].pop()
+        _kept -= size
+    except LookupError:
+        raw = np.empty(size + _ALIGNMENT, np.uint8)
+        block = (raw, -(-raw.ctypes.data // _ALIGNMENT) * _ALIGNMENT)
+    lease = Lease(size, block)
+    lease.__array_interface__ = {"data": (block[1], False), "shape": shape, "typestr": dtype.str, "version": 3}
+    return np.asarray(lease)
+
+
+def empty_like(array: np.ndarray) -> np.ndarray:
+    """An uninitialised row-major array of the shape and dtype of `array`."""
+    return empty(array.shape, array.dtype)
+
+
+def owns_memory(array: np.ndarray) -> bool:
+    """Whether `array` is the whole of its memory and no view of another array."""
+    return array.base is None or type(array.base) is Lease
+
+
+def release() -> int:
+    """Gives all kept memory back to the operating system; returns how many bytes."""
+    global _kept
+    given, _kept = _kept, 0
+    _free.clear()
+    return given
