@@ -50,6 +50,11 @@ def check_labels(name: str, input: Tensor, target: Tensor, weight: Tensor | None
 
     input: (N, C, d1, ...) or (C). target: (N, d1, ...) or (). weight: (C). IndexError names the first label out of range.
     """
+    if weight is None and isinstance(input, Tensor) and isinstance(target, Tensor):  # the usual case, in few steps
+        scores, labels = input._data, target._data
+        usual = scores.ndim == 2 and labels.shape == scores.shape[:1] and scores.dtype.kind == "f" and labels.dtype == np.int64
+        if usual and labels.size and not _may_be_out_of_range(labels, scores.shape[1]):
+            return
     check_floating(name, input=input, weight=weight)
     if not isinstance(target, Tensor):
         raise TypeError(f"{name}: expected a Tensor of class indices for `target`, got {type(target).__name__}")

@@ -213,7 +213,8 @@ def record(
         node.shapes = tuple([o._data.shape for o in outputs])
         node.dtypes = tuple([o._data.dtype for o in outputs])
     if wants:
-        plan = op.save_plan(tuple(needs))
+        node.wants = wanted = tuple(needs)
+        plan = op.save_plan(wanted)
         if plan:
             node.save(plan, tensors, outputs)
     else:

@@ -15,7 +15,7 @@ import numpy as np
 from .._state import state
 from .._tensor import Tensor, wrap
 from ..kernels.memory import owns_memory
-from .node import Node, describe_source, wants_grad
+from .node import Node, describe_source
 
 Observer = Callable[[Node, int, Tensor], None]
 
@@ -48,38 +48,33 @@ def unpack(node: Node, index: int) -> Any:
     return tensor
 
 
-def _call_rule(node: Node, rule: Any, getters: Any, upstreams: list[Tensor | None], memo: dict[Any, Any]) -> Any:
+def _call_rule(node: Node, rule: Any, getters: Any, upstreams: list[Tensor | None], saved: dict[Any, Any]) -> Any:
     arguments: list[Any] = []
-    for kind, position in getters:
+    for getter in getters:
+        kind = getter[0]
         if kind == "upstream":
             arguments.append(upstreams[0] if len(upstreams) == 1 else next(u for u in upstreams if u is not None))
-        elif kind == "upstreams":
-            arguments.append(tuple(upstreams))
+        elif kind == "in" or kind == "out":
+            arguments.append(saved.get(getter))
+        elif kind == "attr":
+            arguments.append(node.attrs[getter[1]])
         elif kind == "ctx":
             arguments.append(node)
-        elif kind == "attr":
-            arguments.append(node.attrs[position])
-        elif kind == "list":
-            arguments.append([_saved(node, ("in", i), memo) for i in range(len(node.parents))])
+        elif kind == "upstreams":
+            arguments.append(tuple(upstreams))
         else:
-            arguments.append(_saved(node, (kind, position), memo))
+            arguments.append([saved.get(("in", i)) for i in range(len(node.parents))])
     return rule(*arguments)
-
-
-def _saved(node: Node, key: tuple[str, int], memo: dict[Any, Any]) -> Any:
-    if key not in memo:
-        memo[key] = unpack(node, node.plan.index(key)) if key in node.plan else None
-    return memo[key]
 
 
 def input_gradients(node: Node, upstreams: list[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
     """Runs a node's backward rules for the inputs flagged in `needs`, and checks what they return."""
     op = node.op
-    memo: dict[Any, Any] = {}
+    saved = {key: unpack(node, i) for i, key in enumerate(node.plan)}
     gradients: list[Tensor | None] = [None] * len(node.parents)
     if op.joint_rule is not None:
         rule, getters = op.joint_rule
-        returned = _call_rule(node, rule, getters, upstreams, memo)
+        returned = _call_rule(node, rule, getters, upstreams, saved)
         if not isinstance(returned, (tuple, list)):
             returned = (returned,)
         if len(returned) != len(node.parents):
@@ -93,7 +88,7 @@ def input_gradients(node: Node, upstreams: list[Tensor | None], needs: Sequence[
     else:
         for i, (rule, getters) in op.rules.items():
             if needs[i]:
-                gradients[i] = _call_rule(node, rule, getters, upstreams, memo)
+                gradients[i] = _call_rule(node, rule, getters, upstreams, saved)
     for i, g in enumerate(gradients):
         if g is not None:
             gradients[i] = _checked(node, i, g)
@@ -230,32 +225,29 @@ def _run(
         buffers = pending.pop(node, None)  # type: ignore[arg-type]
         if buffers is None:
             continue
-        _finish_buffers(node, buffers, wanted, found, observer)
+        if wanted is not None or observer is not None or node.hooks is not None or node.retained is not None:
+            _finish_buffers(node, buffers, wanted, found, observer)
         if useful is None or node in useful:
-            needs = [
-                wants_grad(p)
-                and (useful is None or (p in useful or (p, s) in wanted if isinstance(p, Node) else id(p) in wanted))  # type: ignore[operator]
-                for p, s in zip(node.parents, node.slots, strict=True)
-            ]
-            saved = [a for a, _, _ in node.saved]
+            needs: Sequence[bool] = node.wants
+            if wanted is not None:
+                needs = [
+                    n and ((p in useful or (p, s) in wanted) if isinstance(p, Node) else id(p) in wanted)  # type: ignore[operator]
+                    for n, p, s in zip(needs, node.parents, node.slots, strict=True)
+                ]
+            foreign = {id(a) for a, _, _ in node.saved}  # arrays that others hold too
+            foreign.update([id(b._data) for b in buffers if b is not None])
             gradients = input_gradients(node, buffers, needs)
             if anomaly:
                 _check_finite(node, buffers, gradients)
-            seen: set[int] = set()
             for parent, slot, gradient in zip(node.parents, node.slots, gradients, strict=True):
                 if gradient is None:
                     continue
                 data = gradient._data
-                if (
-                    owns_memory(data)
-                    and id(gradient) not in seen
-                    and not any(gradient is b or (b is not None and data is b._data) for b in buffers)
-                    and not any(data is a for a in saved)
-                ):
+                if owns_memory(data) and id(data) not in foreign:
                     owned.add(id(gradient))
+                    foreign.add(id(data))
                 else:
                     owned.discard(id(gradient))
-                seen.add(id(gradient))
                 if isinstance(parent, Node):
                     slots = pending.get(parent)
                     if slots is None:
@@ -269,7 +261,10 @@ def _run(
 
     for leaf, gradient in list(leaves.values()):
         if leaf._hooks:
-            leaves[id(leaf)] = (leaf, _run_hooks(leaf._hooks, gradient))
+            replaced = _run_hooks(leaf._hooks, gradient)
+            if replaced is not gradient:  # made by the hook, which may have kept it
+                owned.discard(id(replaced))
+                leaves[id(leaf)] = (leaf, replaced)
     if wanted is not None:
         found.update({key: g for key, (_, g) in leaves.items() if key in wanted})
         return found

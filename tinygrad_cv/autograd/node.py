@@ -59,6 +59,7 @@ class Node:
     # Defaults live on the class, so that making a node sets only what differs.
     saved: tuple[tuple[Any, Storage | None, int], ...] = ()
     plan: tuple[tuple[str, int], ...] = ()
+    wants: tuple[bool, ...] = ()  # for each input, whether a gradient flows into it
     requires_grad: bool = True
     freed: bool = False
     hooks: dict[int, dict[int, Callable[[Any], Any]]] | None = None
@@ -92,7 +93,7 @@ class Node:
     @property
     def needs(self) -> tuple[bool, ...]:
         """For each tensor input, whether a gradient is wanted."""
-        return tuple(wants_grad(p) for p in self.parents)
+        return self.wants
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...] | None, ...]:
