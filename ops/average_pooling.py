@@ -10,7 +10,16 @@ import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
 from .sliding import spatial_tuple
-from .windows import adaptive_axis, averaging_axis, check_pooled, check_sliding, regions, sliding_axis, window_mean, window_mean_grad
+from .windows import (
+    adaptive_axis,
+    averaging_axis,
+    check_pooled,
+    check_sliding,
+    regions,
+    sliding_axis,
+    window_mean,
+    window_mean_grad,
+)
 
 
 def averaging_windows(sizes, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
@@ -103,14 +112,16 @@ class avg_pool1d(Op):
         return tg.avg_pool_input_grad(upstream, ctx.input_shapes[0][-1:], *attributes)
 
 
-@op("avg_pool2d", domain=lambda draw: _average_example(draw, 2), formula=_AVERAGE_FORMULA, kernels=_AVERAGE_KERNEL, method=False)
+@op(
+    "avg_pool2d", domain=lambda draw: _average_example(draw, 2), formula=_AVERAGE_FORMULA, kernels=_AVERAGE_KERNEL, method=False
+)
 class avg_pool2d(_Average):
     """The mean of each window: (N, C, H, W) -> (N, C, OH, OW), or without N.
 
-    OH = floor((H + 2 * padding - KH) / stride) + 1; ceil in place of floor with `ceil_mode`, where the last window must start inside the
-    input or its left padding. stride: kernel_size if None. padding: zeros on both sides, at most half the kernel. The sum of a window is
-    divided by its size inside the padded input; with count_include_pad=False by the number of elements of the input in it; with
-    divisor_override by that number, always.
+    OH = floor((H + 2 * padding - KH) / stride) + 1; ceil in place of floor with `ceil_mode`, where the last window must
+    start inside the input or its left padding. stride: kernel_size if None. padding: zeros on both sides, at most half the
+    kernel. The sum of a window is divided by its size inside the padded input; with count_include_pad=False by the number
+    of elements of the input in it; with divisor_override by that number, always.
 
     TypeError for integers; ValueError for sizes that do not fit and for a divisor of zero.
     """
@@ -119,7 +130,9 @@ class avg_pool2d(_Average):
         return _prepare_average(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-@op("avg_pool3d", domain=lambda draw: _average_example(draw, 3), formula=_AVERAGE_FORMULA, kernels=_AVERAGE_KERNEL, method=False)
+@op(
+    "avg_pool3d", domain=lambda draw: _average_example(draw, 3), formula=_AVERAGE_FORMULA, kernels=_AVERAGE_KERNEL, method=False
+)
 class avg_pool3d(_Average):
     """The mean of each window: as `avg_pool2d`, for (N, C, D, H, W) or (C, D, H, W)."""
 
@@ -146,7 +159,8 @@ def _average_grad_domain(draw):
     method=False,
 )
 class avg_pool_input_grad(Op):
-    """The gradient of average pooling over 1 to 3 axes, its adjoint: each element of `grad_output`, (N, C, *out), shared by its window.
+    """The gradient of average pooling over 1 to 3 axes, its adjoint: each element of `grad_output`, (N, C, *out), shared
+    by its window.
 
     The result is (N, C, *input_size). The attributes are those of `avg_pool2d`, as tuples.
     """
@@ -217,8 +231,8 @@ class adaptive_avg_pool1d(_Adaptive):
 class adaptive_avg_pool2d(_Adaptive):
     """Average pooling to a given output size, whatever the input size: (N, C, H, W) -> (N, C, *output_size), or without N.
 
-    Window i covers floor(i * H / OH) to ceil((i + 1) * H / OH). output_size: one integer, or one for each axis, None keeping the input's
-    size; 1 is the global mean of each channel. TypeError for integers.
+    Window i covers floor(i * H / OH) to ceil((i + 1) * H / OH). output_size: one integer, or one for each axis, None
+    keeping the input's size; 1 is the global mean of each channel. TypeError for integers.
     """
 
     def prepare(input, output_size):
@@ -253,7 +267,8 @@ def _adaptive_grad_domain(draw):
     method=False,
 )
 class adaptive_avg_pool_input_grad(Op):
-    """The gradient of adaptive average pooling over 1 to 3 axes: `grad_output`, (N, C, *out), shared out to (N, C, *input_size)."""
+    """The gradient of adaptive average pooling over 1 to 3 axes: `grad_output`, (N, C, *out), shared out to (N, C,
+    *input_size)."""
 
     def reference(grad_output: Array, input_size) -> np.ndarray:
         output_size = grad_output.shape[-len(input_size) :]
@@ -281,7 +296,9 @@ def _power_example(draw, rank: int):
     kernel, stride = (tuple(draw.integer(1, n) for _ in range(rank)) for n in (3 if rank < 3 else 2, 2))
     sizes = tuple(k + draw.integer(0, 2 if rank < 3 else 1) for k in kernel)
     lead = draw.choice([(1, 1), (2, 1), (2,)])
-    return call(draw.real((*lead, *sizes), 0.3, 2.0), draw.choice([1, 2, 3, 1.5]), kernel, draw.choice([None, stride]), draw.boolean())
+    return call(
+        draw.real((*lead, *sizes), 0.3, 2.0), draw.choice([1, 2, 3, 1.5]), kernel, draw.choice([None, stride]), draw.boolean()
+    )
 
 
 class _Power(Composite):
@@ -330,10 +347,11 @@ class lp_pool1d(_Power):
 class lp_pool2d(_Power):
     """The power average of each window, (sum of input^p)^(1/p): (N, C, H, W) -> (N, C, OH, OW), or without N.
 
-    norm_type: p, not 0. p = 1 is the sum, infinity the largest absolute value, minus infinity the smallest. No absolute value is
+    norm_type: p, not 0. p = 1 is the sum, infinity the largest absolute value, minus infinity the smallest. No absolute
+    value is
     taken otherwise: with an odd p negative inputs count against positive ones, and the root of a negative sum is NaN.
-    stride: kernel_size if None. ceil_mode: as in `avg_pool2d`; a window cut off at the end is scaled up to full size. Where the powers sum
-    to 0 the gradient is 0.
+    stride: kernel_size if None. ceil_mode: as in `avg_pool2d`; a window cut off at the end is scaled up to full size.
+    Where the powers sum to 0 the gradient is 0.
 
     TypeError for integers; ValueError for sizes that do not fit.
     """

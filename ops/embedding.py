@@ -273,7 +273,7 @@ def _max_of_bags(rows: Tensor, owner: np.ndarray, bags: int) -> Tensor:
     """The largest value of each column in each bag; zeros for empty bags. The first of equal values gets the gradient."""
     width = rows.shape[1]
     if not len(owner):
-        return tg.zeros((bags, width), dtype=rows.dtype)
+        return tg.zeros((bags, width), dtype=rows.dtype) + rows.sum(0)  # zeros with a history
     values = rows._data
     order = np.lexsort((np.arange(len(owner))[:, None].repeat(width, 1), -values, owner[:, None].repeat(width, 1)), axis=0)
     starts = np.searchsorted(owner, np.arange(bags))

@@ -1,6 +1,7 @@
 """Max pooling: sliding, adaptive and fractional windows, the indices they found, and the way back.
 
-The operators `max_poolNd_with_indices` compute values and indices; `max_poolNd` is their public face. The gradient goes through the
+The operators `max_poolNd_with_indices` compute values and indices; `max_poolNd` is their public face. The gradient goes
+through the
 indices: `max_pool_input_grad` adds at them, `max_pool_gather` reads at them, and each is the derivative of the other.
 """
 
@@ -13,7 +14,6 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
-from . import unpooling  # noqa: F401  (registers its operators)
 from .average_pooling import adaptive_sizes
 from .windows import adaptive_axis, check_pooled, check_sliding, sliding_axis, window_max
 
@@ -48,8 +48,8 @@ def _scatter_domain(draw):
 class max_pool_input_grad(Op):
     """The gradient of max pooling: each element of `grad_output` is added where its maximum was found.
 
-    grad_output and indices: (N, C, *out) or (C, *out); input_size: the spatial sizes, whose flattened positions `indices` (int64) holds,
-    as max pooling returns them; the result: (N, C, *input_size).
+    grad_output and indices: (N, C, *out) or (C, *out); input_size: the spatial sizes, whose flattened positions `indices`
+    (int64) holds, as max pooling returns them; the result: (N, C, *input_size).
     """
 
     nondiff = ("indices",)
@@ -81,8 +81,8 @@ def _gather_domain(draw):
 class max_pool_gather(Op):
     """The elements of `input` at the places that max pooling found.
 
-    input: (N, C, *sizes) or (C, *sizes) with `rank` spatial axes; indices: (N, C, *out), int64 positions in the flattened spatial
-    axes; the result has the shape of `indices`.
+    input: (N, C, *sizes) or (C, *sizes) with `rank` spatial axes; indices: (N, C, *out), int64 positions in the flattened
+    spatial axes; the result has the shape of `indices`.
     """
 
     nondiff = ("indices",)
@@ -108,8 +108,8 @@ def _prepare_max(rank: int, input, kernel_size, stride, padding, dilation, ceil_
     for axis in sliding_windows(input.shape[-rank:], kernel, stride, padding, dilation, bool(ceil_mode)):
         if any(start >= stop for start, stop, _ in axis):
             raise ValueError(
-                f"{name}: with kernel_size {kernel}, stride {stride}, padding {padding} and dilation {dilation} a window of the input "
-                f"of shape {input.shape} holds nothing but padding; use less padding or dilation"
+                f"{name}: with kernel_size {kernel}, stride {stride}, padding {padding} and dilation {dilation} a window "
+                f"of the input of shape {input.shape} holds nothing but padding; use less padding or dilation"
             )
     return input, kernel, stride, padding, dilation, bool(ceil_mode)
 
@@ -217,12 +217,13 @@ class max_pool1d(_MaxFace):
 class max_pool2d(_MaxFace):
     """The largest element of each window: (N, C, H, W) -> (N, C, OH, OW), or without N.
 
-    OH = floor((H + 2 * padding - dilation * (KH - 1) - 1) / stride) + 1; ceil in place of floor with `ceil_mode`, where the last window
-    must start inside the input or its left padding. stride: kernel_size if None. padding: minus infinity on both sides, at
-    most half the (dilated) kernel. return_indices: give (values, indices), indices (int64) being positions in the flattened H * W.
+    OH = floor((H + 2 * padding - dilation * (KH - 1) - 1) / stride) + 1; ceil in place of floor with `ceil_mode`, where
+    the last window must start inside the input or its left padding. stride: kernel_size if None. padding: minus infinity
+    on both sides, at most half the (dilated) kernel. return_indices: give (values, indices), indices (int64) being
+    positions in the flattened H * W.
 
-    Of equal maxima the first is taken, and the whole gradient goes to it. A NaN in a window is its maximum. Integers are allowed.
-    ValueError for sizes that do not fit, and for a window that would hold nothing but padding.
+    Of equal maxima the first is taken, and the whole gradient goes to it. A NaN in a window is its maximum. Integers are
+    allowed. ValueError for sizes that do not fit, and for a window that would hold nothing but padding.
     """
 
     def prepare(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
@@ -338,8 +339,9 @@ class adaptive_max_pool1d(_AdaptiveFace):
 class adaptive_max_pool2d(_AdaptiveFace):
     """Max pooling to a given output size, whatever the input size: (N, C, H, W) -> (N, C, *output_size), or without N.
 
-    Window i covers floor(i * H / OH) to ceil((i + 1) * H / OH); neighbours may overlap by one. output_size: one integer, or one for each
-    axis, None keeping the input's size. return_indices: give (values, indices), as `max_pool2d` does; ties and NaN as there.
+    Window i covers floor(i * H / OH) to ceil((i + 1) * H / OH); neighbours may overlap by one. output_size: one integer,
+    or one for each axis, None keeping the input's size. return_indices: give (values, indices), as `max_pool2d` does; ties
+    and NaN as there.
     """
 
     def prepare(input, output_size, return_indices=False):

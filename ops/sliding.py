@@ -74,7 +74,8 @@ def canonical(name: str, kernel: tuple[int, ...], stride, padding, dilation) -> 
 
 
 def output_sizes(sizes: Sequence[int], kernel, stride, padding, dilation) -> tuple[int, ...]:
-    """floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1 for each axis; below 1 where it does not fit."""
+    """floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1 for each axis; below 1 where it does not
+    fit."""
     return tuple(
         (n + before + after - d * (k - 1) - 1) // s + 1
         for n, k, s, (before, after), d in zip(sizes, kernel, stride, padding_pairs(padding), dilation, strict=True)

@@ -28,10 +28,10 @@ def _prepare_fractional(rank: int, input, random_samples, kernel_size, output_si
     for i, (n, k, o) in enumerate(zip(input.shape[-rank:], kernel, output, strict=True)):
         if o + k - 1 > n:
             raise ValueError(
-                f"{name}: {o} windows of size {k} do not fit into axis {i - rank} of the input of shape {input.shape}; output_size + "
-                f"kernel_size - 1 must be at most {n}"
+                f"{name}: {o} windows of size {k} do not fit into axis {i - rank} of the input of shape {input.shape}; "
+                f"output_size + kernel_size - 1 must be at most {n}"
             )
-    lead = (1, *input.shape[: -rank])[-2:]
+    lead = (1, *input.shape[:-rank])[-2:]
     if random_samples.shape != (*lead, rank) or random_samples.dtype != input.dtype:
         raise ValueError(
             f"{name}: _random_samples must have shape {(*lead, rank)} and dtype {input.dtype}, got {random_samples.shape}, "
@@ -64,7 +64,9 @@ def _face_example(draw, rank: int):
     return call(input, kernel, output, _random_samples=samples)
 
 
-_FRACTIONAL_FORMULA = "values[n, c, o] = max_{k < K} input[n, c, floor((o + u) * a) - floor(u * a) + k], a = (size - K) / (out - 1)"
+_FRACTIONAL_FORMULA = (
+    "values[n, c, o] = max_{k < K} input[n, c, floor((o + u) * a) - floor(u * a) + k], a = (size - K) / (out - 1)"
+)
 _TIES = ("two equal maxima in a window: the first",)
 _GRAHAM = "Graham, Fractional Max-Pooling, arXiv:1412.6071, section 2"
 
@@ -100,7 +102,7 @@ class _FractionalFace(Composite):
     def compose(input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None):
         rank = len(kernel_size)
         if _random_samples is None:
-            _random_samples = tg.rand((1, *input.shape[:-rank])[-2:] + (rank,), dtype=input.dtype)
+            _random_samples = tg.rand((*(1, *input.shape[:-rank])[-2:], rank), dtype=input.dtype)
         pool = tg.fractional_max_pool2d_with_indices if rank == 2 else tg.fractional_max_pool3d_with_indices
         found = pool(input, _random_samples, kernel_size, output_size)
         return found if return_indices else found.values
@@ -114,9 +116,11 @@ def _prepare_face(rank: int, input, kernel_size, output_size, output_ratio, retu
     if output_size is None:
         ratios = tuple(output_ratio) if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * rank
         if len(ratios) != rank or not all(0 < r < 1 for r in ratios):
-            raise ValueError(f"{name}: output_ratio must be a number between 0 and 1 or a tuple of {rank} such, got {output_ratio!r}")
+            raise ValueError(
+                f"{name}: output_ratio must be a number between 0 and 1 or a tuple of {rank} such, got {output_ratio!r}"
+            )
         output_size = tuple(int(n * r) for n, r in zip(input.shape[-rank:], ratios, strict=True))
-    like = samples if samples is not None else tg.zeros((), dtype=input.dtype).expand((1, *input.shape[:-rank])[-2:] + (rank,))
+    like = samples if samples is not None else tg.zeros((), dtype=input.dtype).expand((*(1, *input.shape[:-rank])[-2:], rank))
     _, _, kernel, output = _prepare_fractional(rank, input, like, kernel_size, output_size)
     return input, kernel, output, None, bool(return_indices), samples
 
@@ -163,11 +167,13 @@ class fractional_max_pool2d(_FractionalFace):
     """Max pooling by a factor that need not be whole: windows at random steps of two neighbouring sizes.
 
     (N, C, H, W) -> (N, C, *output_size), or without N. Window i of an axis starts at floor((i + u) * a) - floor(u * a) with
-    a = (H - kernel_size) / (OH - 1) and u uniform in [0, 1), drawn for each image, channel and axis; the last window ends at the end.
+    a = (H - kernel_size) / (OH - 1) and u uniform in [0, 1), drawn for each image, channel and axis; the last window ends
+    at the end.
 
-    output_size, or output_ratio (numbers between 0 and 1): one for both axes, or one for each. return_indices: give (values, indices), as
-    `max_pool2d` does. _random_samples: the draws u, of shape (N, C, 2) (N = 1 for an input without N), in the order (width, height), and of
-    the input's dtype; drawn from the default generator (`tg.manual_seed`) if None. ValueError for sizes that do not fit.
+    output_size, or output_ratio (numbers between 0 and 1): one for both axes, or one for each. return_indices: give
+    (values, indices), as `max_pool2d` does. _random_samples: the draws u, of shape (N, C, 2) (N = 1 for an input without
+    N), in the order (width, height), and of the input's dtype; drawn from the default generator (`tg.manual_seed`) if
+    None. ValueError for sizes that do not fit.
     """
 
     def prepare(input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None):
@@ -212,14 +218,18 @@ def _prepare_unpool(rank: int, input, indices, kernel_size, stride, padding, out
             raise ValueError(f"{name}: output_size must have {rank} or {rank + 2} entries, got {given}")
         for i, (size, n, s) in enumerate(zip(sizes, usual, stride, strict=True)):
             if not n - s < size < n + s:
-                raise ValueError(f"{name}: output_size {given} must lie between {n - s} and {n + s}, exclusive, on axis {i - rank}")
+                raise ValueError(
+                    f"{name}: output_size {given} must lie between {n - s} and {n + s}, exclusive, on axis {i - rank}"
+                )
     if min(sizes) < 1:
         raise ValueError(f"{name}: input of shape {input.shape} with padding {padding} gives an output of size {tuple(sizes)}")
     if input.numel():
         found = indices.detach().numpy()
         low, high, room = int(found.min()), int(found.max()), math.prod(sizes)
         if low < 0 or high >= room:
-            raise IndexError(f"{name}: indices must be from 0 to {room - 1} for an output of size {tuple(sizes)}, got {low} to {high}")
+            raise IndexError(
+                f"{name}: indices must be from 0 to {room - 1} for an output of size {tuple(sizes)}, got {low} to {high}"
+            )
     return input, indices, kernel, stride, padding, tuple(int(n) for n in sizes)
 
 
@@ -264,9 +274,10 @@ class max_unpool1d(_Unpool):
 class max_unpool2d(_Unpool):
     """Puts maxima back where they were found, zeros elsewhere: a partial inverse of `max_pool2d`.
 
-    input and indices: (N, C, H, W) or (C, H, W), as `max_pool2d(..., return_indices=True)` gave them; the result: (N, C, OH, OW) with
-    OH = (H - 1) * stride - 2 * padding + kernel_size, or output_size, which may differ from that by less than a stride. Where an
-    index occurs twice (overlapping windows), one of the two values is kept, and both receive the gradient.
+    input and indices: (N, C, H, W) or (C, H, W), as `max_pool2d(..., return_indices=True)` gave them; the result: (N, C,
+    OH, OW) with
+    OH = (H - 1) * stride - 2 * padding + kernel_size, or output_size, which may differ from that by less than a stride.
+    Where an index occurs twice (overlapping windows), one of the two values is kept, and both receive the gradient.
 
     TypeError for indices that are not int64; ValueError for sizes that do not fit; IndexError for an index outside the output.
     """

@@ -60,7 +60,7 @@ def check_weight(name: str, input, weight, label: str = "weight") -> None:
 
 
 def _reduce_weighted(losses, weight, reduction: str):
-    """The loss with weights: 'mean' divides by their sum over all elements, as PyTorch's mse_loss, l1_loss and huber_loss do."""
+    """The loss with weights: 'mean' divides by their sum over all elements, as PyTorch's mse_loss and l1_loss do."""
     if weight is None:
         return reduce_loss(losses, reduction)
     weighted = losses * weight
@@ -162,7 +162,10 @@ class huber_value(Elementwise):
     method=False,
 )
 class huber_loss(Composite):
-    """Squared error within `delta` of the target, absolute error beyond, joined smoothly. weight: as in `mse_loss`."""
+    """Squared error within `delta` of the target, absolute error beyond, joined smoothly.
+
+    weight: factors that broadcast to input; 'mean' divides by the number of elements (not by their sum, as `mse_loss` does).
+    """
 
     def prepare(input, target, reduction="mean", delta=1.0, weight=None):
         check_pair("huber_loss", input, target, reduction)
@@ -176,10 +179,12 @@ class huber_loss(Composite):
     ) -> np.ndarray:
         error = np.abs(input - target)
         inside = np.minimum(error, delta)
-        return _reduce_weighted((inside * (error - inside / 2)).astype(error.dtype), weight, reduction)
+        losses = (inside * (error - inside / 2)).astype(error.dtype)
+        return reduce_loss(losses if weight is None else losses * weight, reduction)
 
     def compose(input, target, reduction="mean", delta=1.0, weight=None):
-        return _reduce_weighted(tg.huber_value(input - target, delta), weight, reduction)
+        losses = tg.huber_value(input - target, delta)
+        return reduce_loss(losses if weight is None else losses * weight, reduction)
 
 
 @op(

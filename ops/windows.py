@@ -1,4 +1,5 @@
-"""Pooling windows: along each axis a list of (start, stop, step) into the input, already cut to it, and what NumPy does with them.
+"""Pooling windows: along each axis a list of (start, stop, step) into the input, already cut to it, and what NumPy does
+with them.
 
 Every pooling in this package takes its windows as the product of such lists, so max, average, adaptive and fractional pooling
 share two references and, on the CPU, two kernels.
@@ -18,7 +19,8 @@ Axis = tuple[tuple[int, int, int], ...]
 
 
 def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False) -> int:
-    """How many windows an axis holds. With `ceil_mode` the last may reach past the end, if it starts inside input or left padding."""
+    """How many windows an axis holds. With `ceil_mode` the last may reach past the end, if it starts inside input or left
+    padding."""
     room = size + 2 * padding - dilation * (kernel - 1) - 1
     count = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
     if ceil_mode and (count - 1) * stride >= size + padding:
@@ -40,7 +42,9 @@ def sliding_axis(size: int, kernel: int, stride: int, padding: int, dilation: in
 
 
 @lru_cache(maxsize=4096)
-def averaging_axis(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool, include_pad: bool) -> tuple[Axis, tuple[int, ...]]:
+def averaging_axis(
+    size: int, kernel: int, stride: int, padding: int, ceil_mode: bool, include_pad: bool
+) -> tuple[Axis, tuple[int, ...]]:
     """The windows of average pooling along one axis, and the lengths to divide by: with the padding in them, or without."""
     windows = sliding_axis(size, kernel, stride, padding, 1, ceil_mode)
     if not include_pad:
@@ -56,7 +60,8 @@ def adaptive_axis(size: int, out: int) -> Axis:
 
 
 def fractional_axis(size: int, out: int, kernel: int, sample: np.floating) -> Axis:
-    """Windows at floor((i + u) * a) - floor(u * a) with a = (size - kernel) / (out - 1), u = sample: steps of two sizes, mixed at random."""
+    """Windows at floor((i + u) * a) - floor(u * a) with a = (size - kernel) / (out - 1), u = sample: steps of two sizes,
+    mixed at random."""
     if out == 1:
         return ((size - kernel, size, 1),)
     alpha = sample.dtype.type(size - kernel) / sample.dtype.type(out - 1)
@@ -72,7 +77,8 @@ def regions(windows: Sequence[Axis]) -> Iterator[tuple[tuple[int, ...], tuple[sl
 
 
 def window_max(input: np.ndarray, windows: Sequence[Axis]) -> tuple[np.ndarray, np.ndarray]:
-    """The largest element of every window, and its place in the flattened spatial axes. The first of equals; the last NaN if any."""
+    """The largest element of every window, and its place in the flattened spatial axes. The first of equals; the last NaN
+    if any."""
     rank = len(windows)
     lead, sizes = input.shape[:-rank], input.shape[-rank:]
     places = np.arange(math.prod(sizes)).reshape(sizes)
@@ -98,7 +104,9 @@ def window_mean(input: np.ndarray, windows: Sequence[Axis], lengths: Sequence[Se
     return out
 
 
-def window_mean_grad(grad_output: np.ndarray, windows: Sequence[Axis], lengths: Sequence[Sequence[float]], sizes: Sequence[int]) -> np.ndarray:
+def window_mean_grad(
+    grad_output: np.ndarray, windows: Sequence[Axis], lengths: Sequence[Sequence[float]], sizes: Sequence[int]
+) -> np.ndarray:
     """The adjoint of `window_mean`: every window's share is added to each of its elements."""
     rank = len(windows)
     out = np.zeros((*grad_output.shape[:-rank], *sizes), grad_output.dtype)
@@ -119,10 +127,16 @@ def check_pooled(name: str, rank: int, input, floating: bool = False) -> None:
         raise ValueError(f"{name}: only the batch axis may be empty, got shape {input.shape}")
 
 
-def check_sliding(name: str, rank: int, input, kernel_size, stride, padding, dilation, ceil_mode, dilated_padding: bool = False) -> tuple:
+def check_sliding(
+    name: str, rank: int, input, kernel_size, stride, padding, dilation, ceil_mode, dilated_padding: bool = False
+) -> tuple:
     """Kernel size, stride, padding and dilation as tuples, and a ValueError for those that do not fit `input`."""
     kernel = spatial_tuple(name, "kernel_size", kernel_size, rank, 1)
-    stride = kernel if stride is None or (isinstance(stride, (tuple, list)) and not stride) else spatial_tuple(name, "stride", stride, rank, 1)
+    stride = (
+        kernel
+        if stride is None or (isinstance(stride, (tuple, list)) and not stride)
+        else spatial_tuple(name, "stride", stride, rank, 1)
+    )
     padding = spatial_tuple(name, "padding", padding, rank, 0)
     dilation = spatial_tuple(name, "dilation", dilation, rank, 1)
     for i, (n, k, s, p, d) in enumerate(zip(input.shape[-rank:], kernel, stride, padding, dilation, strict=True)):

@@ -140,6 +140,7 @@ def test_losses_on_values_agree_with_pytorch(rng, reduction, shape):
         compare(*both(name, reduction=reduction, weight=rng.random(shape) + 0.5), x, y)
     for delta in (1.0, 0.3):
         compare(*both("huber_loss", reduction=reduction, delta=delta), x, y)
+        compare(*both("huber_loss", reduction=reduction, delta=delta, weight=rng.random(shape) + 0.5), x, y)
         compare(*both("smooth_l1_loss", reduction=reduction, beta=delta), x, y)
     compare(*both("smooth_l1_loss", reduction=reduction, beta=0.0), x, y)
     compare(*both("binary_cross_entropy", reduction=reduction), p, q)

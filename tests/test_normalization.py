@@ -316,6 +316,14 @@ def test_embedding_bag_agrees_with_pytorch(rng, mode, padding):
         compare(lambda w, call=call: call(tg, w), lambda w, call=call: call(torch, w), table, second=False)
 
 
+def test_a_bag_of_padding_alone_gives_zeros_and_a_gradient_of_zeros():
+    for mode in ("mean", "sum", "max"):
+        table = tg.ones(3, 2, requires_grad=True)
+        out = tg.embedding_bag(tg.tensor([[1, 1]]), table, mode=mode, padding_idx=1)
+        out.sum().backward()
+        assert out.tolist() == [[0.0, 0.0]] and not table.grad.numpy().any()
+
+
 def test_embedding_refuses_what_does_not_fit():
     table = tg.zeros(4, 2)
     with pytest.raises(IndexError, match=r"embedding: index 4 at \(1,\).*4 rows"):

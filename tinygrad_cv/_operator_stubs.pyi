@@ -965,7 +965,7 @@ def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
     """Average pooling to a given output size: as `adaptive_avg_pool2d`, for (N, C, D, H, W) or (C, D, H, W)."""
 
 def adaptive_avg_pool_input_grad(grad_output: Tensor, input_size: Any) -> Tensor:
-    """The gradient of adaptive average pooling over 1 to 3 axes: `grad_output`, (N, C, *out), shared out to (N, C, *input_size)."""
+    """The gradient of adaptive average pooling over 1 to 3 axes: `grad_output`, (N, C, *out), shared out to (N, C,"""
 
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """Max pooling to a given length: as `adaptive_max_pool2d`, for (N, C, L) or (C, L)."""
@@ -1073,7 +1073,7 @@ def avg_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
     """The mean of each window: as `avg_pool2d`, for (N, C, D, H, W) or (C, D, H, W)."""
 
 def avg_pool_input_grad(grad_output: Tensor, input_size: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor_override: Any) -> Tensor:
-    """The gradient of average pooling over 1 to 3 axes, its adjoint: each element of `grad_output`, (N, C, *out), shared by its window."""
+    """The gradient of average pooling over 1 to 3 axes, its adjoint: each element of `grad_output`, (N, C, *out), shared"""
 
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * input + alpha * (batch1 @ batch2) for (b, n, k) and (b, k, m)."""
@@ -1400,7 +1400,7 @@ def hstack(tensors: Sequence[Tensor]) -> Any:
     """The tensors joined along axis 1, or along axis 0 where they are 1-D (0-d tensors count as 1-D)."""
 
 def huber_loss(input: Tensor, target: Tensor, reduction: str = 'mean', delta: float = 1.0, weight: Tensor | None = None) -> Any:
-    """Squared error within `delta` of the target, absolute error beyond, joined smoothly. weight: as in `mse_loss`."""
+    """Squared error within `delta` of the target, absolute error beyond, joined smoothly."""
 
 def huber_value(input: Tensor, delta: float) -> Tensor:
     """Huber's function of one error: a parabola within `delta` of 0, lines of slope delta beyond. The derivative is continuous."""

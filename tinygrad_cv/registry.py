@@ -49,6 +49,7 @@ class Op:
     view: ClassVar[bool] = False  # the output shares the memory of the only tensor parameter
     quiet: ClassVar[bool] = True  # the reference may raise floating-point warnings, which are silenced
     random: ClassVar[bool] = False  # draws random numbers: two calls differ
+    mutates: ClassVar[Sequence[str]] = ()  # tensor parameters it may write to (running statistics)
 
 
 class Elementwise(Op):
@@ -334,8 +335,8 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
         f"def {identifier}_({', '.join(declared)}):\n{prepare}    return _apply_inplace(_op, {tensors}, {attrs})\n"
     )
     scope: dict[str, Any] = {
-        "_op": operator, "_prepare": operator.prepare, "_explain": dispatch.explain_operands, "_apply": dispatch.apply, "_compose": dispatch.compose,
-        "_apply_inplace": dispatch.apply_inplace, **defaults,
+        "_op": operator, "_prepare": operator.prepare, "_explain": dispatch.explain_operands, "_apply": dispatch.apply,
+        "_compose": dispatch.compose, "_apply_inplace": dispatch.apply_inplace, **defaults,
     }  # fmt: skip
     exec(compile(text, f"<tinygrad_cv operator {operator.name}>", "exec"), scope)
     function, inplace = scope[identifier], scope[identifier + "_"]

@@ -132,6 +132,12 @@ class TensorMethods:
 
         return full(size, fill_value, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
+    def where(self: Any, condition: Tensor, other: Any) -> Tensor:
+        """Elements of this tensor where `condition` holds, of `other` elsewhere; see `tinygrad_cv.where`."""
+        from .registry import get
+
+        return get("where").function(condition, self, other)  # type: ignore[no-any-return]
+
     # In-place writes --------------------------------------------------------------------------------------------------
 
     def copy_(self: Any, src: Tensor, non_blocking: builtins.bool = False) -> Tensor:

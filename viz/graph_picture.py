@@ -147,11 +147,7 @@ def _fold(graph: Graph, depth: int | None, values: bool, grads: bool) -> Drawing
         several = len(graph[edge.source].shapes) > 1
         label = f"output {edge.output} {edge.shape}" if several and edge.output else ""  # boxes show the first output's shape
         folded = source.startswith("g") or target.startswith("g")  # arrows between the same two boxes are drawn once
-        arrows[source, target, -1 if folded else edge.position, edge.output] = (
-            source,
-            target,
-            str(edge.shape) if edge.shape else "",
-        )
+        arrows[source, target, -1 if folded else edge.position, edge.output] = (source, target, label)
     for output in graph.outputs:
         boxes[where[output]].is_output = True
     return Drawing(list(boxes.values()), list(arrows.values()))

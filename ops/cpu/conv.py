@@ -1,21 +1,20 @@
 """Convolution kernels: forward, gradient in the input, gradient in the weight. The one seam through which all convolutions go.
 
-Every kernel works on flat rows. An image is copied once into a zero-padded grid (de-interleaved by the stride), in which all the
-inputs that one kernel tap meets lie at a constant distance from the outputs: out[p] += weight[k] * grid[offset[k] + p] for one long
-range of p, which vectorises whatever the stride, dilation and number of axes are. The few p that fall into the padding are computed
-and dropped. The gradient in the input is the same computation on the other operand, once for every remainder of the stride.
+Every kernel works on flat rows. An image is copied once into a zero-padded grid (de-interleaved by the stride), in which
+all the inputs that one kernel tap meets lie at a constant distance from the outputs: out[p] += weight[k] * grid[offset[k] + p] for
+one long range of p, which vectorises whatever the stride, dilation and number of axes are. The few p that fall into the
+padding are computed and dropped. The gradient in the input is the same computation on the other operand, once for every
+remainder of the stride.
 
-Tiling: up to 6 output channels by 4 vectors of positions in registers (`tiles`), over all taps at once; for the weight's gradient 6
-output channels by 4 taps, over all positions of as many images as fit into half the L2 cache. Work is shared out by images, then
-groups, then channels; threads never write to the same place, and private weight gradients are added at the end.
+Tiling: up to 6 output channels by 4 vectors of positions in registers (`tiles`), over all taps at once; for the weight's
+gradient 6 output channels by 4 taps, over all positions of as many images as fit into half the L2 cache. Work is shared
+out by images, then groups, then channels; threads never write to the same place, and private weight gradients are added at
+the end.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from functools import lru_cache
-from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -25,94 +24,13 @@ from tinygrad_cv.kernels.jit import kernel, prange
 from tinygrad_cv.kernels.memory import empty
 
 from ..sliding import convolve_weight_grad, padding_pairs
+from .conv_grid import Grid, backward_grid, forward_grid, three
 from .tiles import LANES_SLACK, REGISTER_BYTES, ROWS, TAPS, VECTORS, add_row, copy_row, dot_tile, stay_apart, tap_tile, zero_row
 
 CHUNK = 512  # positions whose sums are kept together, 12 KB for 6 channels
 LONG_CHUNK = 4096  # positions of one pass of `correlate_rows`
 CACHE = 1 << 19  # bytes of operands that one pass may hold, half an L2 cache
 _SERIAL_BELOW = 200_000  # multiplications: fewer run on the calling thread
-
-
-class Grid(NamedTuple):
-    """How an operand is laid out for the kernels, and where its taps lie. All arrays are int64.
-
-    layout: D, H, W, step, padding before, phases and grid sizes, three each; copy: whether the operand must be copied at all.
-    phases: for each remainder of the output's stride: first tap, taps, sizes (3), first output (3), length of the flat range.
-    offsets: of the taps, for one input channel after the other; taps: which kernel tap each is; channel: size of one grid channel.
-    """
-
-    layout: np.ndarray
-    copy: bool
-    channel: int
-    phases: np.ndarray
-    offsets: np.ndarray
-    taps: np.ndarray
-
-
-def _three(values, fill: int) -> tuple[int, ...]:
-    return (fill,) * (3 - len(values)) + tuple(values)
-
-
-def _grid(sizes, steps, before, phase_counts, grid_sizes, output_phases, channels: int) -> Grid:
-    """Assembles a Grid. output_phases: (sizes, starts, taps) with taps a list of (kernel tap, phase, position), all per axis."""
-    copy = any(p != 1 for p in phase_counts) or tuple(grid_sizes) != tuple(sizes) or any(before)
-    area = math.prod(grid_sizes)
-    channel = math.prod(phase_counts) * area
-    rows, offsets, taps = [], [], []
-    for out, start, found in output_phases:
-        length = ((out[0] - 1) * grid_sizes[1] + out[1] - 1) * grid_sizes[2] + out[2]
-        rows.append((len(offsets), len(found) * channels, *out, *start, length))
-        flat = [
-            np.ravel_multi_index(phase, phase_counts) * area + np.ravel_multi_index(at, grid_sizes) for _, phase, at in found
-        ]
-        for c in range(channels):
-            offsets += [c * channel + int(f) for f in flat]
-            taps += [(c, tap) for tap, _, _ in found]
-    layout = np.array([*sizes, *steps, *before, *phase_counts, *grid_sizes], np.int64)
-    return Grid(
-        layout, copy, channel, np.array(rows, np.int64).reshape(-1, 9), np.array(offsets, np.int64),
-        np.array(taps, np.int64).reshape(-1, 2),
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=512)
-def forward_grid(channels: int, sizes, out, kernel_size, stride, before, dilation) -> Grid:
-    """The input of a convolution: padded, and de-interleaved by the stride, so that each tap meets consecutive elements."""
-    phases = tuple(min(s, d * (k - 1) + 1) for s, d, k in zip(stride, dilation, kernel_size, strict=True))
-    grid = tuple(o + d * (k - 1) // s for o, d, k, s in zip(out, dilation, kernel_size, stride, strict=True))
-    found = []
-    for index, tap in enumerate(itertools.product(*map(range, kernel_size))):
-        reach = [t * d for t, d in zip(tap, dilation, strict=True)]
-        where = [divmod(r, s) for r, s in zip(reach, stride, strict=True)]
-        found.append((index, [remainder for _, remainder in where], [quotient for quotient, _ in where]))
-    return _grid(sizes, stride, before, phases, grid, [(out, (0, 0, 0), found)], channels)
-
-
-@lru_cache(maxsize=512)
-def backward_grid(channels: int, sizes, out, kernel_size, stride, before, dilation) -> Grid:
-    """The output's gradient, padded so that each input position, by its remainder modulo the stride, finds its taps at one distance.
-
-    Input i = q * stride + a receives from output q + e by the taps with a + before - tap * dilation = e * stride.
-    """
-    axes, margins, grid = [], [], []
-    for n, o, k, s, p, d in zip(sizes, out, kernel_size, stride, before, dilation, strict=True):
-        phases = []
-        for a in range(min(s, n)):
-            taps = [(t, (a + p - t * d) // s) for t in range(k) if (a + p - t * d) % s == 0]
-            phases.append((a, -(-(n - a) // s), taps))
-        reached = [(e, e + count - 1) for _, count, taps in phases for _, e in taps]
-        margin = max([0, *(-low for low, _ in reached)])
-        axes.append(phases)
-        margins.append(margin)
-        grid.append(margin + max([o, *(high + 1 for _, high in reached)], default=o))
-    output_phases = []
-    for combination in itertools.product(*axes):
-        found = []
-        for chosen in itertools.product(*(taps for _, _, taps in combination)):
-            index = int(np.ravel_multi_index([t for t, _ in chosen], kernel_size))
-            found.append((index, (0, 0, 0), [e + m for (_, e), m in zip(chosen, margins, strict=True)]))
-        output_phases.append((tuple(count for _, count, _ in combination), tuple(a for a, _, _ in combination), found))
-    return _grid(out, (1, 1, 1), tuple(margins), (1, 1, 1), tuple(grid), output_phases, channels)
 
 
 # ---- pieces of the kernels ------------------------------------------------------------------------------------------------
@@ -125,7 +43,8 @@ def routine(function):
 
 @routine
 def fill_row(x, begin, step, grid, at, first, stop, size):
-    """One row of the grid: elements first ... stop - 1 from x[begin], `step` apart, zeros around; all zeros where begin is -1."""
+    """One row of the grid: elements first ... stop - 1 from x[begin], `step` apart, zeros around; all zeros where begin is
+    -1."""
     stay_apart()
     if begin < 0 or first > 0 or stop < size:
         zero_row(grid, at, size)
@@ -182,7 +101,8 @@ def run_taps(block, source, start, offsets, first, count, weights, weights_at, i
 
 @routine
 def store_rows(sums, at, y, base, begin, n, out_h, out_w, job, grid_h, grid_w, size_h, size_w, start_d, start_h, start_w):
-    """Writes the sums of flat grid positions [begin, begin + n) to the output channel at y[base:], without the padding's share."""
+    """Writes the sums of flat grid positions [begin, begin + n) to the output channel at y[base:], without the padding's
+    share."""
     stay_apart()
     row = begin // grid_w
     q_d, q_h = row // grid_h, row % grid_h
@@ -227,7 +147,7 @@ def fill_line(g, source, lines, to, depth, height, width, grid_h, grid_w):
             copy_row(g, begin, lines, to + (d * grid_h + h) * grid_w, width)
 
 
-# ---- the kernels. `job` holds their numbers: see `_job` ----------------------------------------------------------------------------------------------------------
+# ---- the kernels. `job` holds their numbers: see `_job` -------------------------------------------------------------------
 
 
 @kernel
@@ -248,10 +168,11 @@ def pack_weights(weight, groups, rows, block, strides, phases, taps, packed):
 
 @kernel
 def convolve_rows(x, packed, bias, y, job, layout, phases, offsets):
-    """y[image, group, row] = bias + the taps of every phase. Jobs are (image, group, part of the rows), split evenly over `shares`."""
+    """y[image, group, row] = bias + the taps of every phase. Jobs are (image, group, part of the rows), split evenly over
+    `shares`."""
     images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
-    by_image, by_rows, together, copy, channel = job[5], job[6], job[7], job[8], job[9]
-    depth, height, width, stride_d, stride_h, stride_w = job[10], job[11], job[12], job[13], job[14], job[15]
+    by_image, by_rows, copy, channel = job[5], job[6], job[8], job[9]
+    depth, height, width = job[10], job[11], job[12]
     shares = by_image * by_rows
     for share in prange(shares):
         blocks = (rows + block - 1) // block
@@ -290,14 +211,15 @@ def convolve_rows(x, packed, bias, y, job, layout, phases, offsets):
 
 @kernel
 def spread_rows(g, packed, x, job, layout, phases, offsets):
-    """The gradient in the input at stride 1, by spreading: every tap's share of g, (image, group, filter), is added where it came from.
+    """The gradient in the input at stride 1, by spreading: every tap's share of g, (image, group, filter), is added where
+    it came from.
 
-    `layout` and `offsets` are those of the forward pass, for `rows` input channels; blocks hold channels of one tap. Done where g is
-    much smaller than x, so that gathering would mostly meet zeros.
+    `layout` and `offsets` are those of the forward pass, for `rows` input channels; blocks hold channels of one tap. Done
+    where g is much smaller than x, so that gathering would mostly meet zeros.
     """
     images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
-    by_image, by_rows, together, copy, channel = job[5], job[6], job[7], job[8], job[9]
-    depth, height, width, stride_d, stride_h, stride_w = job[10], job[11], job[12], job[13], job[14], job[15]
+    by_image, by_rows, copy, channel = job[5], job[6], job[8], job[9]
+    depth, height, width = job[10], job[11], job[12]
     shares = by_image * by_rows
     for share in prange(shares):
         blocks = (rows + block - 1) // block
@@ -339,10 +261,11 @@ def spread_rows(g, packed, x, job, layout, phases, offsets):
 
 @kernel
 def correlate_rows(grad_output, x, private, job, layout, phases, offsets):
-    """Weight gradients: every output row's gradient times every tap. A share is (part of the images, part of the row blocks)."""
+    """Weight gradients: every output row's gradient times every tap. A share is (part of the images, part of the row
+    blocks)."""
     images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
     by_image, by_rows, together, copy, channel = job[5], job[6], job[7], job[8], job[9]
-    depth, height, width, stride_d, stride_h, stride_w = job[10], job[11], job[12], job[13], job[14], job[15]
+    depth, height, width = job[10], job[11], job[12]
     for share in prange(by_image * by_rows):
         blocks = (rows + block - 1) // block
         area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
@@ -399,8 +322,9 @@ def _block(rows: int) -> int:
 def _job(images, groups, channels, rows, block, by_image, by_rows, together, grid: Grid, sizes, strides) -> np.ndarray:
     """The numbers of a kernel call: one array, because every argument of a kernel costs compile time.
 
-    channels are read and rows written for each group, `block` rows at a time; by_image and by_rows: how the work is split; together:
-    images of one pass; then, from the grid, whether to copy and the size of a channel; the spatial sizes (3) and strides (3) of the output.
+    channels are read and rows written for each group, `block` rows at a time; by_image and by_rows: how the work is split;
+    together: images of one pass; then, from the grid, whether to copy and the size of a channel; the spatial sizes (3) and
+    strides (3) of the output.
     """
     numbers = (images, groups, channels, rows, block, by_image, by_rows, together, grid.copy, grid.channel, *sizes, *strides)
     return np.array(numbers, np.int64)
@@ -428,14 +352,14 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
         return NotImplemented
     rank, lead = weight.ndim - 2, input.shape[: 1 - weight.ndim]
     before = [p for p, _ in padding_pairs(padding)]
-    sizes, kernel_size = _three(input.shape[-rank:], 1), _three(weight.shape[2:], 1)
-    totals = _three([a + b for a, b in padding_pairs(padding)], 0)
-    stride, dilation = _three(stride, 1), _three(dilation, 1)
+    sizes, kernel_size = three(input.shape[-rank:], 1), three(weight.shape[2:], 1)
+    totals = three([a + b for a, b in padding_pairs(padding)], 0)
+    stride, dilation = three(stride, 1), three(dilation, 1)
     out = tuple(
         (n + p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(sizes, totals, dilation, kernel_size, stride, strict=True)
     )
     rows, channels = weight.shape[0] // groups, weight.shape[1]
-    grid = forward_grid(channels, sizes, out, kernel_size, stride, _three(before, 0), dilation)
+    grid = forward_grid(channels, sizes, out, kernel_size, stride, three(before, 0), dilation)
     y = empty((*lead, weight.shape[0], *out[3 - rank :]), input.dtype)
     taps = math.prod(kernel_size)
     strides = np.array([rows * channels * taps, channels * taps, taps], np.int64)
@@ -449,9 +373,9 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
 
 def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation, groups):
     rank, lead = weight.ndim - 2, grad_output.shape[: 1 - weight.ndim]
-    before = _three([p for p, _ in padding_pairs(padding)], 0)
-    sizes, kernel_size, out = _three(input_size, 1), _three(weight.shape[2:], 1), _three(grad_output.shape[-rank:], 1)
-    stride, dilation = _three(stride, 1), _three(dilation, 1)
+    before = three([p for p, _ in padding_pairs(padding)], 0)
+    sizes, kernel_size, out = three(input_size, 1), three(weight.shape[2:], 1), three(grad_output.shape[-rank:], 1)
+    stride, dilation = three(stride, 1), three(dilation, 1)
     filters, rows = weight.shape[0] // groups, weight.shape[1]
     grid = backward_grid(filters, sizes, out, kernel_size, stride, before, dilation)
     x = empty((*lead, rows * groups, *input_size), grad_output.dtype)
@@ -477,7 +401,8 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
 
 
 def _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, forward: Grid, out) -> None:
-    """Packs the weights tap by tap and runs `spread_rows`. Weights must be finite: zeros between the rows are multiplied by them."""
+    """Packs the weights tap by tap and runs `spread_rows`. Weights must be finite: zeros between the rows are multiplied
+    by them."""
     taps, block = forward.offsets.size // rows, _block(rows)
     shares = _shares(images * groups * rows * filters * taps * math.prod(out))
     order = np.stack([np.tile(np.arange(filters), taps), np.repeat(np.arange(taps), filters)], axis=1)
@@ -511,10 +436,10 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
         return NotImplemented
     rank = len(kernel_size)
     lead = input.shape[: -rank - 1]
-    before = _three([p for p, _ in padding_pairs(padding)], 0)
-    sizes, kernel, out = _three(input.shape[-rank:], 1), _three(kernel_size, 1), _three(grad_output.shape[-rank:], 1)
+    before = three([p for p, _ in padding_pairs(padding)], 0)
+    sizes, kernel, out = three(input.shape[-rank:], 1), three(kernel_size, 1), three(grad_output.shape[-rank:], 1)
     rows, channels = grad_output.shape[-rank - 1] // groups, input.shape[-rank - 1] // groups
-    grid = forward_grid(channels, sizes, out, kernel, _three(stride, 1), before, _three(dilation, 1))
+    grid = forward_grid(channels, sizes, out, kernel, three(stride, 1), before, three(dilation, 1))
     images, taps, block = math.prod(lead), grid.offsets.size, _block(rows)
     blocks = -(-rows // block)
     shares = _shares(images * groups * rows * taps * math.prod(out))

@@ -204,10 +204,17 @@ def max_pool(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=F
         return NotImplemented
     rank = len(kernel_size)
     sizes = input.shape[-rank:]
-    if kernel_size == stride == (2, 2) and padding == (0, 0) and dilation == (1, 1) and not (ceil_mode and (sizes[0] | sizes[1]) & 1):
+    if (
+        kernel_size == stride == (2, 2)
+        and padding == (0, 0)
+        and dilation == (1, 1)
+        and not (ceil_mode and (sizes[0] | sizes[1]) & 1)
+    ):
         values = empty((*input.shape[:-2], sizes[0] // 2, sizes[1] // 2), input.dtype)
         indices = empty(values.shape, np.int64)
-        _run(max_2x2, input.size)(_planes(input, 2)[:, 0], values.reshape(-1, *values.shape[-2:]), indices.reshape(-1, *values.shape[-2:]))
+        _run(max_2x2, input.size)(
+            _planes(input, 2)[:, 0], values.reshape(-1, *values.shape[-2:]), indices.reshape(-1, *values.shape[-2:])
+        )
         return values, indices
     return _largest(input, sliding_windows(sizes, kernel_size, stride, padding, dilation, ceil_mode))
 
@@ -272,9 +279,7 @@ def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
     return avg_pool(input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
-def avg_pool_input_grad(
-    grad_output, input_size, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-):
+def avg_pool_input_grad(grad_output, input_size, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
     """The adjoint of `avg_pool`."""
     if not _supported(grad_output):
         return NotImplemented

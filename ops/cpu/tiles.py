@@ -1,7 +1,8 @@
 """Register tiles: the two innermost loops of the convolutions, written as LLVM vector code.
 
-A tile keeps rows x vectors of sums in registers over its whole loop, which no auto-vectoriser can be relied on to do. `rows` must be
-a literal in the call, one of ROWS; the element type is that of the arrays (float32 or float64), which must be contiguous.
+A tile keeps rows x vectors of sums in registers over its whole loop, which no auto-vectoriser can be relied on to do.
+`rows` must be a literal in the call, one of ROWS; the element type is that of the arrays (float32 or float64), which must
+be contiguous.
 Tiles read whole vectors: callers leave LANES_SLACK readable elements after what they ask for.
 """
 
@@ -98,7 +99,9 @@ class _Writer:
 
     def splat(self, pointer):
         one = self.builder.insert_element(self.undefined, self.builder.load(pointer), ir.Constant(ir.IntType(32), 0))
-        return self.builder.shuffle_vector(one, self.undefined, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes))
+        return self.builder.shuffle_vector(
+            one, self.undefined, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        )
 
     def fma(self, a, b, variable) -> None:
         """variable += a * b."""
@@ -111,7 +114,9 @@ class _Writer:
             width //= 2
             low, high = (ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(s, s + width))) for s in (0, width))
             undefined = ir.Constant(vector.type, ir.Undefined)
-            vector = builder.fadd(builder.shuffle_vector(vector, undefined, low), builder.shuffle_vector(vector, undefined, high))
+            vector = builder.fadd(
+                builder.shuffle_vector(vector, undefined, low), builder.shuffle_vector(vector, undefined, high)
+            )
         return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
 
@@ -167,8 +172,11 @@ def add_row(typing_context, source, source_at, target, target_at, count):
 
 
 @intrinsic(prefer_literal=True)
-def tap_tile(typing_context, rows, vectors, grid, start, offsets, first, count, weights, weights_at, initial, sums, sums_at, stride):
-    """sums[sums_at + r * stride + p] = initial[r] + sum over k < count of weights[weights_at + k * rows + r] * grid[start + offsets[first + k] + p]
+def tap_tile(
+    typing_context, rows, vectors, grid, start, offsets, first, count, weights, weights_at, initial, sums, sums_at, stride
+):
+    """sums[sums_at + r * stride + p] = initial[r] + sum over k < count of weights[weights_at + k * rows + r] * grid[start
+    + offsets[first + k] + p]
 
     for r < rows and p < vectors * lanes. vectors: 1 to VECTORS.
     """
@@ -179,7 +187,21 @@ def tap_tile(typing_context, rows, vectors, grid, start, offsets, first, count, 
     signature = types.void(rows, whole, grid, whole, offsets, whole, whole, weights, whole, initial, sums, whole, whole)
 
     def codegen(context, builder, signature, args):
-        _, vectors, grid_value, start, offsets_value, first, count, weights_value, weights_at, initial_value, sums_value, sums_at, stride = args
+        (
+            _,
+            vectors,
+            grid_value,
+            start,
+            offsets_value,
+            first,
+            count,
+            weights_value,
+            weights_at,
+            initial_value,
+            sums_value,
+            sums_at,
+            stride,
+        ) = args
         writer = _Writer(context, builder, grid.dtype)
         x = writer.at(writer.data(grid, grid_value), start)
         o = writer.at(writer.data(offsets, offsets_value), first)
@@ -228,7 +250,8 @@ def dot_tile(
 ):  # fmt: skip
     """out[out_at + r * out_stride + t] += sum over images i and p < vectors * lanes of
 
-    lines[lines_at + i * line_image + r * line_stride + p] * grid[grid_at + i * grid_image + offsets[first + t] + p], for r < rows and t < TAPS.
+    lines[lines_at + i * line_image + r * line_stride + p] * grid[grid_at + i * grid_image + offsets[first + t] + p], for r
+    < rows and t < TAPS.
     """
     if not isinstance(rows, types.IntegerLiteral):
         return None
@@ -276,7 +299,8 @@ def dot_tile(
 
 @intrinsic
 def stay_apart(typing_context):
-    """Keeps the function that calls it from being inlined: LLVM otherwise multiplies it while it rearranges its callers' loops."""
+    """Keeps the function that calls it from being inlined: LLVM otherwise multiplies it while it rearranges its callers'
+    loops."""
 
     def codegen(context, builder, signature, args):
         builder.function.attributes.add("noinline")

@@ -107,7 +107,11 @@ def warmup(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     for name in track(names, "compiling", console=Console(stderr=True)):
         kernels.warmup([name])
-    result: dict[str, Any] = {"operators": len(names), "seconds": round(time.perf_counter() - started, 2), "cache": kernels.cache_info()}
+    result: dict[str, Any] = {
+        "operators": len(names),
+        "seconds": round(time.perf_counter() - started, 2),
+        "cache": kernels.cache_info(),
+    }
     print(
         json.dumps(result)
         if options.json
