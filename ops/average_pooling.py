@@ -310,7 +310,8 @@ class _Power(Composite):
         windows = tuple(sliding_axis(n, k, s, 0, 1, ceil_mode) for n, k, s in each)
         out = np.empty((*input.shape[:-rank], *map(len, windows)), input.dtype)
         for position, region in regions(windows):
-            seen = input[(..., *region)].reshape(*input.shape[:-rank], -1)
+            seen = input[(..., *region)]
+            seen = seen.reshape(*input.shape[:-rank], math.prod(seen.shape[-rank:]))
             if math.isinf(norm_type):
                 extreme = np.abs(seen).max(axis=-1) if norm_type > 0 else np.abs(seen).min(axis=-1)
                 out[(..., *position)] = extreme

@@ -58,7 +58,9 @@ class max_pool_input_grad(Op):
         rank = len(input_size)
         planes = math.prod(grad_output.shape[:-rank])
         out = np.zeros((planes, math.prod(input_size)), grad_output.dtype)
-        np.add.at(out, (np.arange(planes)[:, None], indices.reshape(planes, -1)), grad_output.reshape(planes, -1))
+        count = math.prod(indices.shape[-rank:])
+        where = (np.arange(planes)[:, None], indices.reshape(planes, count))
+        np.add.at(out, where, grad_output.reshape(planes, count))
         return out.reshape(*grad_output.shape[:-rank], *input_size)
 
     def grad_grad_output(upstream, indices, input_size):

@@ -108,10 +108,10 @@ def convolve(input: np.ndarray, weight: np.ndarray, bias, stride, padding, dilat
     w = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
     y = np.zeros((x.shape[0], groups, w.shape[1], math.prod(out)), input.dtype)
     for tap, window in _windows(x, kernel, out, stride, dilation):
-        y += gemm(w[(..., *tap)], x[window].reshape(*x.shape[:3], -1))
+        y += gemm(w[(..., *tap)], x[window].reshape(*x.shape[:3], math.prod(out)))
     y = y.reshape(*input.shape[: -rank - 1], weight.shape[0], *out)
     if bias is not None:
-        y += bias.reshape(-1, *(1,) * rank)
+        y += bias.reshape(bias.size, *(1,) * rank)
     return y
 
 
@@ -128,7 +128,7 @@ def convolve_input_grad(
         for n, (before, after), o, s, d, k in zip(input_size, pairs, out, stride, dilation, kernel, strict=True)
     ]
     x = np.zeros((g.shape[0], groups, w.shape[2], *padded), grad_output.dtype)
-    flat = g.reshape(*g.shape[:3], -1)
+    flat = g.reshape(*g.shape[:3], math.prod(out))
     for tap, window in _windows(x, kernel, out, stride, dilation):
         share = gemm(w[(..., *tap)].swapaxes(-1, -2), flat)
         x[window] += share.reshape(*x.shape[:3], *out)
@@ -144,8 +144,8 @@ def convolve_weight_grad(
     g = _split(grad_output, rank, groups)
     x = _pad(_split(input, rank, groups), padding)
     out = g.shape[-rank:]
-    flat = g.reshape(*g.shape[:3], -1)
+    flat = g.reshape(*g.shape[:3], math.prod(out))
     w = np.zeros((groups, g.shape[2], x.shape[2], *kernel_size), grad_output.dtype)
     for tap, window in _windows(x, kernel_size, out, stride, dilation):
-        w[(..., *tap)] = gemm(flat, x[window].reshape(*x.shape[:3], -1).swapaxes(-1, -2)).sum(axis=0)
+        w[(..., *tap)] = gemm(flat, x[window].reshape(*x.shape[:3], math.prod(out)).swapaxes(-1, -2)).sum(axis=0)
     return w.reshape(groups * g.shape[2], x.shape[2], *kernel_size)

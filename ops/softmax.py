@@ -41,7 +41,12 @@ def _shifted(input: np.ndarray, dim: int, dtype: Any) -> tuple[np.ndarray, np.nd
     return shifted, np.exp(shifted).sum(axis=dim, keepdims=True)
 
 
-@op("softmax", domain=axis_domain, formula="e^input / sum of e^input over dim")
+@op(
+    "softmax",
+    domain=axis_domain,
+    formula="e^input / sum of e^input over dim",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.softmax:softmax"},
+)
 class softmax(Op):
     """e^input / sum over `dim` of e^input: positive numbers whose sum over dim is 1. Computed without overflow.
 
@@ -61,7 +66,12 @@ class softmax(Op):
         return weighted - out * weighted.sum(dim, keepdim=True)
 
 
-@op("log_softmax", domain=axis_domain, formula="input - ln(sum of e^input over dim)")
+@op(
+    "log_softmax",
+    domain=axis_domain,
+    formula="input - ln(sum of e^input over dim)",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.softmax:log_softmax"},
+)
 class log_softmax(Op):
     """The logarithm of `softmax`, accurate where that is tiny. Same arguments and errors."""
 

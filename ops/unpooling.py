@@ -251,7 +251,8 @@ class _Unpool(Op):
         rank = len(output_size)
         planes = math.prod(input.shape[:-rank])
         out = np.zeros((planes, math.prod(output_size)), input.dtype)
-        out[np.arange(planes)[:, None], indices.reshape(planes, -1)] = input.reshape(planes, -1)
+        count = math.prod(input.shape[-rank:])
+        out[np.arange(planes)[:, None], indices.reshape(planes, count)] = input.reshape(planes, count)
         return out.reshape(*input.shape[:-rank], *output_size)
 
     def grad_input(upstream, indices, output_size):

@@ -77,15 +77,17 @@ def regions(windows: Sequence[Axis]) -> Iterator[tuple[tuple[int, ...], tuple[sl
 
 
 def window_max(input: np.ndarray, windows: Sequence[Axis]) -> tuple[np.ndarray, np.ndarray]:
-    """The largest element of every window, and its place in the flattened spatial axes. The first of equals; the last NaN
-    if any."""
+    """The largest element of every window, and its place in the flattened spatial axes.
+
+    Of equal ones the first; where there is a NaN, the last NaN.
+    """
     rank = len(windows)
     lead, sizes = input.shape[:-rank], input.shape[-rank:]
     places = np.arange(math.prod(sizes)).reshape(sizes)
     values = np.empty((*lead, *map(len, windows)), input.dtype)
     indices = np.empty(values.shape, np.int64)
     for position, region in regions(windows):
-        seen = input[(..., *region)].reshape(*lead, -1)
+        seen = input[(..., *region)].reshape(*lead, places[region].size)
         missing = np.isnan(seen)
         last = seen.shape[-1] - 1 - np.argmax(missing[..., ::-1], axis=-1)
         best = np.where(missing.any(axis=-1), last, np.argmax(seen, axis=-1))

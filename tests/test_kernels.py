@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import subprocess
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 
 import tinygrad_cv as tg
-from tinygrad_cv import kernels
+from tinygrad_cv import kernels, nn
 from tinygrad_cv.extend import Array, Elementwise, Real, elementwise, op
-from tinygrad_cv.kernels import launch, threads
+from tinygrad_cv.kernels import crowding, launch, threads
 from tinygrad_cv.kernels.formula import translate
 from tinygrad_cv.kernels.loops import Program, broadcast_layout, make
 from tinygrad_cv.registry import get, operators, unregister
@@ -193,7 +194,7 @@ def test_the_environment_sets_the_number_of_threads(environment: dict[str, str],
 
 SILU = """
 import numpy as np, tinygrad_cv as tg
-from tinygrad_cv import kernels
+from tinygrad_cv import kernels, nn
 x = np.linspace(-4, 4, 60_000, dtype=np.float32)
 def silu():
     return tg.silu(tg.from_numpy(x)).numpy()
@@ -605,3 +606,56 @@ def test_optimizer_kernels_against_torch(name: str) -> None:
             update(module, value, grad, arrays, step)
             assert np.array_equal(grad, kept)
         np.testing.assert_allclose(value, parameter.detach().numpy(), rtol=1e-12, atol=1e-13)
+
+
+# ---- crowded machines ------------------------------------------------------------------------------------------------------
+
+
+def _network():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.GELU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, stride=2), nn.GroupNorm(4, 16),
+        nn.SiLU(), nn.AvgPool2d(2), nn.Flatten(), nn.LayerNorm(144), nn.Linear(144, 300), nn.Tanh(), nn.Linear(300, 10),
+    )  # fmt: skip
+
+
+def test_a_training_run_has_the_same_bits_on_serial_twins():
+    def weights(context):
+        tg.manual_seed(0)
+        model = _network()
+        optimizer = tg.optim.Adam(model.parameters(), lr=1e-2)
+        images, labels = tg.randn(32, 3, 28, 28), tg.randint(0, 10, (32,))
+        with context:
+            for _ in range(3):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(images), labels).backward()
+                optimizer.step()
+        return [p.numpy(force=True).copy() for p in model.parameters()]
+
+    for parallel, serial in zip(weights(contextlib.nullcontext()), weights(kernels.serial()), strict=True):
+        assert np.array_equal(parallel, serial)
+
+
+def test_kernels_go_serial_while_other_programs_hold_the_cores_and_come_back():
+    watch = crowding.Crowding()
+    waited = iter([0, 1_000_000, 19_000_000, 19_000_000, 19_000_000])
+    watch._waiting_time = lambda: next(waited)
+    assert not watch.crowded(100.0)  # the first look knows no past
+    assert not watch.crowded(100.021)  # 1 of 21 ms waiting
+    assert not watch.crowded(100.03)  # not looked yet
+    assert watch.crowded(100.045)  # 18 of 24 ms waiting
+    assert watch.crowded(100.1) and watch.crowded(100.3)
+    assert not watch.crowded(100.5)
+
+
+def test_crowding_is_left_alone_where_nobody_tells_and_when_determinism_is_asked_for():
+    watch = crowding.Crowding()
+    watch._waiting_time = lambda: None
+    assert not watch.crowded(1.0) and watch.next_look == float("inf")
+    watch = crowding.Crowding()
+    waited = iter([0, 10**9])
+    watch._waiting_time = lambda: next(waited)
+    tg.use_deterministic_algorithms(True)
+    try:
+        assert not watch.crowded(1.0) and not watch.crowded(1.03)
+    finally:
+        tg.use_deterministic_algorithms(False)

@@ -390,7 +390,7 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
         gather = int((-(-grid.phases[:, 8] // lanes) * grid.phases[:, 1]).sum())
         spread = -(-int(forward.phases[0, 8]) // lanes) * filters * taps
         inside = all(b + n <= q for b, n, q in zip(before, sizes, forward.layout[12:], strict=True))
-        if 1.2 * spread < gather and inside and images * groups >= threads.get_num_threads() and np.isfinite(flat_weight).all():
+        if 1.2 * spread < gather and inside and images * groups >= threads.get_num_threads():
             _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, forward, out)
             if bias is not None:
                 x += bias.reshape(-1, *(1,) * rank)
@@ -416,14 +416,14 @@ def _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, f
 
 def conv_input_grad(grad_output, weight, input_size, stride=1, padding=0, dilation=1, groups=1):
     """The adjoint of `conv_forward` in the input: an array with spatial sizes `input_size`."""
-    if _unsupported(grad_output, weight):
+    if _unsupported(grad_output, weight) or not np.isfinite(weight).all():
         return NotImplemented
     return _input_grad(grad_output, weight, None, input_size, stride, padding, dilation, groups)
 
 
 def conv_transpose(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The transposed convolution (see `tinygrad_cv.conv_transpose2d`): `conv_input_grad` with a bias."""
-    if _unsupported(input, weight, bias):
+    if _unsupported(input, weight, bias) or not np.isfinite(weight).all():
         return NotImplemented
     each = zip(input.shape[2 - weight.ndim :], stride, padding, output_padding, dilation, weight.shape[2:], strict=True)
     sizes = tuple((n - 1) * s - 2 * p + d * (k - 1) + extra + 1 for n, s, p, extra, d, k in each)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .._state import state
 from .._tensor import Tensor, wrap
+from ..kernels.fusion import run_rule
 from ..kernels.memory import owns_memory
 from .node import Node, describe_source
 
@@ -86,9 +87,12 @@ def input_gradients(node: Node, upstreams: list[Tensor | None], needs: Sequence[
             if needs[i]:
                 gradients[i] = g
     else:
+        # Where nothing is recorded, the rule of an elementwise operator is one kernel instead of several operators.
+        fusible = op.elementwise and not state.grad_enabled and state.capture is None
         for i, (rule, getters) in op.rules.items():
             if needs[i]:
-                gradients[i] = _call_rule(node, rule, getters, upstreams, saved)
+                fused = run_rule(node, i, upstreams[0], saved.get) if fusible else None
+                gradients[i] = _call_rule(node, rule, getters, upstreams, saved) if fused is None else wrap(fused)
     for i, g in enumerate(gradients):
         if g is not None:
             gradients[i] = _checked(node, i, g)

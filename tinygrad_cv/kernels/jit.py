@@ -49,7 +49,7 @@ from numba.core import compiler, config, errors
 from numba.core.cpu_options import ParallelOptions
 from numba.core.serialize import dumps
 
-from . import cache, threads
+from . import cache, crowding, threads
 
 REDUCTION = frozenset({"reassoc", "nsz", "contract"})
 _ALLOWED_FASTMATH = REDUCTION | {"arcp", "afn"}
@@ -164,7 +164,7 @@ class Kernel:
         if local.generation != threads.shared.generation:
             threads.prepare()
         try:
-            if local.serial or not self.has_prange:
+            if local.serial or not self.has_prange or crowding.watch.crowded(crowding.now()):
                 return (self._serial or self._make("serial"))(*arguments)
             run = self._parallel or self._make("parallel")
             with _turn:

@@ -13,7 +13,7 @@ from .memory import empty
 
 FLOAT32, FLOAT64, BOOL = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.bool_)
 NEVER = 1 << 62
-_PARALLEL_WORK = 6000.0  # ns of work on one core below which a parallel region does not pay
+_PARALLEL_WORK = 12000.0  # ns of work on one core below which a parallel region does not pay, a crowded machine in mind
 _REGION = 2000.0  # ns to enter and leave one
 _CALL = 2500.0  # ns a kernel call costs besides the work
 _MEMORY_COST = 0.1  # ns to read and write one element
