@@ -53,7 +53,7 @@ def adaptive_sizes(name: str, rank: int, input, output_size) -> tuple[int, ...]:
 def _prepare_average(rank: int, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override=None):
     name = f"avg_pool{rank}d"
     check_pooled(name, rank, input, floating=True)
-    kernel, stride, padding, _ = check_sliding(name, rank, input, kernel_size, stride, padding, 1, ceil_mode)
+    kernel, stride, padding, _ = check_sliding(name, rank, input.shape, kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override is not None and divisor_override == 0:
         raise ValueError(f"{name}: divisor_override must not be zero")
     return input, kernel, stride, padding, bool(ceil_mode), bool(count_include_pad), divisor_override
@@ -288,7 +288,7 @@ def _prepare_power(rank: int, input, norm_type, kernel_size, stride, ceil_mode):
     check_pooled(name, rank, input, floating=True)
     if norm_type == 0 or norm_type != norm_type:
         raise ValueError(f"{name}: norm_type must be a number other than 0, got {norm_type!r}")
-    kernel, stride, _, _ = check_sliding(name, rank, input, kernel_size, stride, 0, 1, ceil_mode)
+    kernel, stride, _, _ = check_sliding(name, rank, input.shape, kernel_size, stride, 0, 1, ceil_mode)
     return input, norm_type, kernel, stride, bool(ceil_mode)
 
 

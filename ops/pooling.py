@@ -8,6 +8,7 @@ indices: `max_pool_input_grad` adds at them, `max_pool_gather` reads at them, an
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,6 +16,7 @@ import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
 from .average_pooling import adaptive_sizes
+from .sliding import hashable
 from .windows import adaptive_axis, check_pooled, check_sliding, sliding_axis, window_max
 
 
@@ -104,16 +106,25 @@ class max_pool_gather(Op):
 def _prepare_max(rank: int, input, kernel_size, stride, padding, dilation, ceil_mode):
     name = f"max_pool{rank}d"
     check_pooled(name, rank, input)
+    settings = (hashable(v) for v in (kernel_size, stride, padding, dilation))
+    return input, *_max_geometry(name, rank, input.shape, *settings, bool(ceil_mode)), bool(ceil_mode)
+
+
+@lru_cache(maxsize=512, typed=True)
+def _max_geometry(
+    name: str, rank: int, shape: tuple[int, ...], kernel_size, stride, padding, dilation, ceil_mode: bool
+) -> tuple:
+    """Kernel size, stride, padding and dilation, checked once for every shape they meet."""
     kernel, stride, padding, dilation = check_sliding(
-        name, rank, input, kernel_size, stride, padding, dilation, ceil_mode, dilated_padding=rank == 2
+        name, rank, shape, kernel_size, stride, padding, dilation, ceil_mode, dilated_padding=rank == 2
     )
-    for axis in sliding_windows(input.shape[-rank:], kernel, stride, padding, dilation, bool(ceil_mode)):
+    for axis in sliding_windows(shape[-rank:], kernel, stride, padding, dilation, ceil_mode):
         if any(start >= stop for start, stop, _ in axis):
             raise ValueError(
                 f"{name}: with kernel_size {kernel}, stride {stride}, padding {padding} and dilation {dilation} a window "
-                f"of the input of shape {input.shape} holds nothing but padding; use less padding or dilation"
+                f"of the input of shape {shape} holds nothing but padding; use less padding or dilation"
             )
-    return input, kernel, stride, padding, dilation, bool(ceil_mode)
+    return kernel, stride, padding, dilation
 
 
 def _max_example(draw, rank: int):

@@ -18,6 +18,12 @@ Padding = int | Sequence[int] | Sequence[tuple[int, int]] | str
 
 def spatial_tuple(name: str, what: str, value, rank: int, least: int) -> tuple[int, ...]:
     """`value`, one integer or one for each spatial axis, as a tuple of `rank`; TypeError or ValueError naming `what`."""
+    if type(value) is tuple and len(value) == rank:
+        for v in value:
+            if type(v) is not int or v < least:
+                break
+        else:
+            return value
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * rank
     if len(values) == 1:
         values *= rank
@@ -64,13 +70,14 @@ def _canonical(name: str, kernel: tuple[int, ...], stride, padding, dilation) ->
     return stride, _canonical_padding(name, padding, kernel, stride, dilation), dilation
 
 
-def _hashable(value):
-    return tuple(_hashable(v) for v in value) if isinstance(value, list) else value
+def hashable(value):
+    """`value` with lists as tuples, so that it can be looked up."""
+    return tuple(hashable(v) for v in value) if isinstance(value, list) else value
 
 
 def canonical(name: str, kernel: tuple[int, ...], stride, padding, dilation) -> tuple[tuple, tuple, tuple]:
     """Stride, padding and dilation as tuples, one entry for each axis of `kernel`."""
-    return _canonical(name, tuple(kernel), _hashable(stride), _hashable(padding), _hashable(dilation))
+    return _canonical(name, tuple(kernel), hashable(stride), hashable(padding), hashable(dilation))
 
 
 def output_sizes(sizes: Sequence[int], kernel, stride, padding, dilation) -> tuple[int, ...]:

@@ -130,9 +130,9 @@ def check_pooled(name: str, rank: int, input, floating: bool = False) -> None:
 
 
 def check_sliding(
-    name: str, rank: int, input, kernel_size, stride, padding, dilation, ceil_mode, dilated_padding: bool = False
+    name: str, rank: int, shape, kernel_size, stride, padding, dilation, ceil_mode, dilated_padding: bool = False
 ) -> tuple:
-    """Kernel size, stride, padding and dilation as tuples, and a ValueError for those that do not fit `input`."""
+    """Kernel size, stride, padding and dilation as tuples, and a ValueError for those that do not fit an input of `shape`."""
     kernel = spatial_tuple(name, "kernel_size", kernel_size, rank, 1)
     stride = (
         kernel
@@ -141,13 +141,13 @@ def check_sliding(
     )
     padding = spatial_tuple(name, "padding", padding, rank, 0)
     dilation = spatial_tuple(name, "dilation", dilation, rank, 1)
-    for i, (n, k, s, p, d) in enumerate(zip(input.shape[-rank:], kernel, stride, padding, dilation, strict=True)):
+    for i, (n, k, s, p, d) in enumerate(zip(shape[-rank:], kernel, stride, padding, dilation, strict=True)):
         reach = d * (k - 1) + 1 if dilated_padding else k
         if p > reach // 2:
             raise ValueError(f"{name}: padding {p} on axis {i - rank} must be at most half the kernel size {reach}")
         if pooled_size(n, k, s, p, d, ceil_mode) < 1:
             raise ValueError(
                 f"{name}: a window of size {k} with dilation {d} does not fit into axis {i - rank} of the input of shape "
-                f"{input.shape}, which has size {n} + padding {p} on both sides"
+                f"{shape}, which has size {n} + padding {p} on both sides"
             )
     return kernel, stride, padding, dilation

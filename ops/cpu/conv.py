@@ -24,7 +24,7 @@ from tinygrad_cv.kernels.jit import kernel, prange
 from tinygrad_cv.kernels.memory import empty
 
 from ..sliding import convolve_weight_grad, padding_pairs
-from .conv_grid import Grid, backward_grid, forward_grid, three
+from .conv_grid import Grid, forward_grid, input_grad_grids, spreading_order, three
 from .tiles import LANES_SLACK, REGISTER_BYTES, ROWS, TAPS, VECTORS, add_row, copy_row, dot_tile, stay_apart, tap_tile, zero_row
 
 CHUNK = 512  # positions whose sums are kept together, 12 KB for 6 channels
@@ -377,36 +377,29 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
     sizes, kernel_size, out = three(input_size, 1), three(weight.shape[2:], 1), three(grad_output.shape[-rank:], 1)
     stride, dilation = three(stride, 1), three(dilation, 1)
     filters, rows = weight.shape[0] // groups, weight.shape[1]
-    grid = backward_grid(filters, sizes, out, kernel_size, stride, before, dilation)
+    lanes = REGISTER_BYTES // grad_output.itemsize
+    grid, spreading = input_grad_grids(filters, rows, sizes, out, kernel_size, stride, before, dilation, lanes)
     x = empty((*lead, rows * groups, *input_size), grad_output.dtype)
     taps = math.prod(kernel_size)
     strides = np.array([filters * rows * taps, taps, rows * taps], np.int64)
     flat_bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     flat_grad, flat_weight = np.ascontiguousarray(grad_output).reshape(-1), np.ascontiguousarray(weight).reshape(-1)
     images = math.prod(lead)
-    if stride == (1, 1, 1):
-        forward = forward_grid(rows, sizes, out, kernel_size, stride, before, dilation)
-        lanes = REGISTER_BYTES // x.itemsize
-        gather = int((-(-grid.phases[:, 8] // lanes) * grid.phases[:, 1]).sum())
-        spread = -(-int(forward.phases[0, 8]) // lanes) * filters * taps
-        inside = all(b + n <= q for b, n, q in zip(before, sizes, forward.layout[12:], strict=True))
-        if 1.2 * spread < gather and inside and images * groups >= threads.get_num_threads():
-            _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, forward, out)
-            if bias is not None:
-                x += bias.reshape(-1, *(1,) * rank)
-            return x
+    if spreading is not None and images * groups >= threads.get_num_threads():
+        _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, spreading, out)
+        if bias is not None:
+            x += bias.reshape(-1, *(1,) * rank)
+        return x
     return _rows_kernel(
         flat_grad, flat_weight, strides, flat_bias, x, images, groups, filters, rows, grid, sizes, stride
     )  # fmt: skip
 
 
 def _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, forward: Grid, out) -> None:
-    """Packs the weights tap by tap and runs `spread_rows`. Weights must be finite: zeros between the rows are multiplied
-    by them."""
+    """Packs the weights tap by tap and runs `spread_rows`."""
     taps, block = forward.offsets.size // rows, _block(rows)
     shares = _shares(images * groups * rows * filters * taps * math.prod(out))
-    order = np.stack([np.tile(np.arange(filters), taps), np.repeat(np.arange(taps), filters)], axis=1)
-    phases = np.stack([np.arange(taps) * filters, np.full(taps, filters)], axis=1)
+    phases, order = spreading_order(filters, taps)
     packed = np.empty(groups * taps * filters * -(-rows // block) * block, x.dtype)
     pack_weights.serial(flat_weight, groups, rows, block, strides, phases, order, packed)
     job = _job(images, groups, filters, rows, block, shares, 1, 1, forward, out, (1, 1, 1))
@@ -445,7 +438,7 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
     shares = _shares(images * groups * rows * taps * math.prod(out))
     by_image = min(images, shares)
     by_rows = min(blocks, -(-shares // by_image))
-    offsets = np.pad(grid.offsets, (0, -taps % TAPS), mode="edge")
+    offsets = grid.padded
     held = input.itemsize * (channels * grid.channel + -(-blocks // by_rows) * block * int(grid.phases[0, 8]))
     together = max(1, min(-(-images // by_image), CACHE // held))
     private = np.zeros((by_image, groups * blocks * block * offsets.size), input.dtype)

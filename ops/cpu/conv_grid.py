@@ -26,6 +26,7 @@ class Grid(NamedTuple):
     phases: np.ndarray
     offsets: np.ndarray
     taps: np.ndarray
+    padded: np.ndarray  # offsets, the last repeated up to a multiple of 4
 
 
 def three(values, fill: int) -> tuple[int, ...]:
@@ -51,7 +52,7 @@ def _grid(sizes, steps, before, phase_counts, grid_sizes, output_phases, channel
     layout = np.array([*sizes, *steps, *before, *phase_counts, *grid_sizes], np.int64)
     return Grid(
         layout, copy, channel, np.array(rows, np.int64).reshape(-1, 9), np.array(offsets, np.int64),
-        np.array(taps, np.int64).reshape(-1, 2),
+        np.array(taps, np.int64).reshape(-1, 2), np.array(offsets + offsets[-1:] * (-len(offsets) % 4), np.int64),
     )  # fmt: skip
 
 
@@ -94,3 +95,25 @@ def backward_grid(channels: int, sizes, out, kernel_size, stride, before, dilati
             found.append((index, (0, 0, 0), [e + m for (_, e), m in zip(chosen, margins, strict=True)]))
         output_phases.append((tuple(count for _, count, _ in combination), tuple(a for a, _, _ in combination), found))
     return _grid(out, (1, 1, 1), tuple(margins), (1, 1, 1), tuple(grid), output_phases, channels)
+
+
+@lru_cache(maxsize=512)
+def input_grad_grids(
+    filters: int, rows: int, sizes, out, kernel_size, stride, before, dilation, lanes: int
+) -> tuple[Grid, Grid | None]:
+    """The grid to gather the gradient in the input from, and the one to spread it over where that is less work (or None)."""
+    gathering = backward_grid(filters, sizes, out, kernel_size, stride, before, dilation)
+    if stride != (1, 1, 1):
+        return gathering, None
+    spreading = forward_grid(rows, sizes, out, kernel_size, stride, before, dilation)
+    gather = int((-(-gathering.phases[:, 8] // lanes) * gathering.phases[:, 1]).sum())
+    spread = -(-int(spreading.phases[0, 8]) // lanes) * filters * math.prod(kernel_size)
+    inside = all(b + n <= q for b, n, q in zip(before, sizes, spreading.layout[12:], strict=True))
+    return gathering, spreading if inside and 1.2 * spread < gather else None  # adding rows costs about a fifth
+
+
+@lru_cache(maxsize=512)
+def spreading_order(filters: int, taps: int) -> tuple[np.ndarray, np.ndarray]:
+    """The order in which `spread_rows` wants the weights, tap by tap: phases and taps, as in a Grid."""
+    taps_of = np.stack([np.tile(np.arange(filters), taps), np.repeat(np.arange(taps), filters)], axis=1)
+    return np.stack([np.arange(taps) * filters, np.full(taps, filters)], axis=1), taps_of
