@@ -1,8 +1,8 @@
 """Max pooling: sliding, adaptive and fractional windows, the indices they found, and the way back.
 
 The operators `max_poolNd_with_indices` compute values and indices; `max_poolNd` is their public face. The gradient goes
-through the
-indices: `max_pool_input_grad` adds at them, `max_pool_gather` reads at them, and each is the derivative of the other.
+through the indices: `max_pool_input_grad` adds at them, `max_pool_gather` reads at them, and each is the derivative of the
+other.
 """
 
 from __future__ import annotations

@@ -638,7 +638,7 @@ def test_a_training_run_has_the_same_bits_on_serial_twins():
 def test_kernels_go_serial_while_other_programs_hold_the_cores_and_come_back():
     watch = crowding.Crowding()
     waited = iter([0, 1_000_000, 19_000_000, 19_000_000, 19_000_000])
-    watch._waiting_time = lambda: next(waited)
+    watch._waiting_time = lambda: next(waited, 19_000_000)
     assert not watch.crowded(100.0)  # the first look knows no past
     assert not watch.crowded(100.021)  # 1 of 21 ms waiting
     assert not watch.crowded(100.03)  # not looked yet
