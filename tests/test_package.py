@@ -143,3 +143,9 @@ def test_deterministic_algorithms_switch():
         assert tg.are_deterministic_algorithms_enabled() is True
     finally:
         tg.use_deterministic_algorithms(False)
+
+
+def test_the_stub_that_editors_read_is_current():
+    from tinygrad_cv import stubs
+
+    assert stubs.PATH.read_text() == stubs.generate(), "run python -m tinygrad_cv.stubs"

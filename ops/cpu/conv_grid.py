@@ -114,6 +114,6 @@ def input_grad_grids(
 
 @lru_cache(maxsize=512)
 def spreading_order(filters: int, taps: int) -> tuple[np.ndarray, np.ndarray]:
-    """The order in which `spread_rows` wants the weights, tap by tap: phases and taps, as in a Grid."""
+    """The order in which `spread_share` wants the weights, tap by tap: phases and taps, as in a Grid."""
     taps_of = np.stack([np.tile(np.arange(filters), taps), np.repeat(np.arange(taps), filters)], axis=1)
     return np.stack([np.arange(taps) * filters, np.full(taps, filters)], axis=1), taps_of

@@ -19,8 +19,7 @@ from numba.extending import intrinsic
 
 from tinygrad_cv.kernels.jit import helper, kernel, prange
 
-from .tiles import REGISTER_BYTES, VECTORS
-from .tiles import _Writer as Writer
+from .tiles import REGISTER_BYTES, VECTORS, Writer
 
 _COLUMNS = 4  # that an inner tile serves at once
 

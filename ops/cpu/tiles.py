@@ -40,7 +40,7 @@ VECTORS = 4 if _COUNT >= 32 else 2  # of positions that a `tap_tile` holds at mo
 LANES_SLACK = VECTORS * REGISTER_BYTES // 4
 
 
-class _Writer:
+class Writer:
     """Vector instructions on one element type."""
 
     def __init__(self, context, builder, element_type) -> None:
@@ -124,7 +124,7 @@ def _row_code(context, builder, signature, args, adding: bool):
     """Code of copy_row and add_row: whole vectors, then one masked."""
     source, _, target = signature.args[:3]
     source_value, source_at, target_value, target_at, count = args
-    writer = _Writer(context, builder, source.dtype)
+    writer = Writer(context, builder, source.dtype)
     begin = writer.at(writer.data(source, source_value), source_at)
     end = writer.at(writer.data(target, target_value), target_at)
     lanes = ir.Constant(ir.IntType(64), writer.lanes)
@@ -152,7 +152,7 @@ def zero_row(typing_context, target, target_at, count):
     """target[target_at + i] = 0 for i < count."""
 
     def codegen(context, builder, signature, args):
-        writer = _Writer(context, builder, target.dtype)
+        writer = Writer(context, builder, target.dtype)
         begin = writer.at(writer.data(target, args[0]), args[1])
         lanes = ir.Constant(ir.IntType(64), writer.lanes)
         vectors = builder.sdiv(args[2], lanes)
@@ -202,7 +202,7 @@ def tap_tile(
             sums_at,
             stride,
         ) = args
-        writer = _Writer(context, builder, grid.dtype)
+        writer = Writer(context, builder, grid.dtype)
         x = writer.at(writer.data(grid, grid_value), start)
         o = writer.at(writer.data(offsets, offsets_value), first)
         w = writer.at(writer.data(weights, weights_value), weights_at)
@@ -264,7 +264,7 @@ def dot_tile(
     def codegen(context, builder, signature, args):
         _, images, vectors, lines_value, lines_at, line_stride, line_image = args[:7]
         grid_value, grid_at, grid_image, offsets_value, first, out_value, out_at, out_stride = args[7:]
-        writer = _Writer(context, builder, grid.dtype)
+        writer = Writer(context, builder, grid.dtype)
         base = writer.at(writer.data(lines, lines_value), lines_at)
         x = writer.at(writer.data(grid, grid_value), grid_at)
         o = writer.at(writer.data(offsets, offsets_value), first)
