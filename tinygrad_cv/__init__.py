@@ -9,7 +9,11 @@ Importing it imports NumPy and itself: Numba, graphviz, matplotlib and Hypothesi
 from __future__ import annotations
 
 import importlib
+import os.path
 from typing import TYPE_CHECKING, Any
+
+if not os.path.isdir(os.path.join(__path__[0], "ops")):  # a source checkout: ops/, models/ and viz/ stand beside this folder
+    __path__.append(os.path.dirname(__path__[0]))
 
 from . import autograd, dtypes
 from ._tensor import Tensor
