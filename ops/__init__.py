@@ -63,17 +63,38 @@ from . import (
 __all__ = ["Operator", "discover", "get", "list_ops", "unregister"]
 
 
-def list_ops() -> list[dict[str, Any]]:
-    """Every registered operator, built-in and plugin: name, provider, formula, signature, devices with kernels, kind."""
+def list_ops(check: int = 0) -> list[dict[str, Any]]:
+    """Every registered operator, built-in and plugin, with what its declaration says.
+
+    name, provider, formula, signature; devices with kernels; kind; rule; domain and reference: where they are defined.
+    check: draw so many examples of each and test it (see `tinygrad_cv.testing`); `test` is then the result, otherwise "not run".
+    """
+
+    from ..stubs import parameters
+
+    def tested(operator: Operator) -> str:
+        if not check:
+            return "not run"
+        from ..testing import OpCheckError, check_op
+
+        try:
+            result = check_op(operator, examples=check)
+        except OpCheckError as error:
+            return f"failed: {error}"
+        return f"ok: {result.examples} examples, {sum(result.checks.values())} comparisons"
+
     return [
         {
             "name": o.name,
             "provider": o.provider,
             "formula": o.formula,
-            "signature": f"{o.name}{o.signature}",
+            "signature": f"{o.name}({parameters(o)})",
             "devices": o.devices(),
             "kind": "elementwise" if o.elementwise else "composite" if o.composite else "view" if o.view else "structured",
             "rule": "composed" if o.composite else "backward" if o.differentiable else "none (not differentiable)",
+            "domain": f"{o.domain.__module__}.{o.domain.__qualname__}",
+            "reference": f"{o.reference.__module__}.{o.reference.__qualname__}",
+            "test": tested(o),
         }
         for o in operators()
     ]

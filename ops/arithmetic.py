@@ -35,7 +35,7 @@ def scale_by(name: str, attribute: str, factor: Any, array: Any, *others: Any) -
         factor = factor.item()
     if isinstance(factor, float) and kind_of(array, *others) != "f":
         raise TypeError(f"{name}: {attribute}={factor} must be an integer when the tensors are integers")
-    return np.multiply(array, factor)
+    return np.multiply(array, factor) if isinstance(array, np.ndarray) else array * factor
 
 
 def refuse_bool(name: str, instead: str, *operands: Any) -> None:

@@ -71,6 +71,8 @@ def check_labels(name: str, input: Tensor, target: Tensor, weight: Tensor | None
             f"{target.shape}"
         )
     if weight is not None:
+        if weight.requires_grad:
+            raise RuntimeError(f"{name}: no gradient is defined for `weight`, which requires grad; pass weight.detach()")
         if weight.shape != (classes,):
             raise ValueError(f"{name}: weight must have shape ({classes},), one for each class, got {weight.shape}")
         if weight.dtype != input.dtype:

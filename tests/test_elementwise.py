@@ -326,3 +326,14 @@ def test_the_scalar_expression_is_the_reference(name):
         if seed == 0 and name not in ("where", "masked_fill", "clamp", "lerp"):
             columns = zip(*itertools.product(SPECIAL, repeat=len(arrays)), strict=True)
             check_scalar(operator, tuple(np.array(c) for c in columns), {p: values[p] for p in operator.attr_params})
+
+
+def test_a_number_times_alpha_does_not_widen_the_result():
+    x = tg.ones(2)
+    for out, expected in (
+        (x.add(1, alpha=2), 3),
+        (tg.add(x, 1.5, alpha=2), 4),
+        (tg.sub(x, 2, alpha=2), -3),
+        (x.sub(1, alpha=0.5), 0.5),
+    ):
+        assert out.dtype == tg.float32 and out.tolist() == [expected] * 2

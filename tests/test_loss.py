@@ -276,3 +276,13 @@ def test_float32_losses_stay_float32():
         assert getattr(tg, name)(x, y).dtype == tg.float32, name
     assert tg.cross_entropy(x, tg.tensor([0, 1, 2, 0])).dtype == tg.float32
     assert tg.gaussian_nll_loss(x, y, y + 0.1).dtype == tg.float32
+
+
+def test_a_gradient_that_does_not_exist_is_refused_rather_than_lost():
+    scores, labels = tg.randn(3, 4, requires_grad=True), tg.tensor([0, 3, 1])
+    weight = tg.ones(4, requires_grad=True)
+    for loss in (tg.cross_entropy, tg.nll_loss):
+        with pytest.raises(RuntimeError, match="no gradient is defined for `weight`"):
+            loss(scores, labels, weight=weight)
+        assert loss(scores, labels, weight=weight.detach()).requires_grad
+        assert not loss(scores.detach(), labels).requires_grad

@@ -292,3 +292,11 @@ def test_integers_sum_wide_and_halves_accumulate_in_float32():
     assert x.sum().item() == 60_000 and x.sum().dtype == tg.int64 and x.cumsum(0).dtype == tg.int64
     half = tg.ones(4096, dtype=tg.float16)
     assert half.sum().item() == 4096 and half.mean().item() == 1
+
+
+def test_numpys_names_and_functions_work_on_tensors():
+    x = tg.arange(6, dtype=tg.float32).reshape(2, 3)
+    assert x.sum(axis=1).tolist() == [3, 12] and tg.mean(x, axis=0, keepdims=True).tolist() == [[1.5, 2.5, 3.5]]
+    assert x.argmax(axis=0).tolist() == [1, 1, 1] and np.sum(x).item() == 15 and np.max(x, axis=1).values.tolist() == [2, 5]
+    with pytest.raises(TypeError, match=r"sum\(\) got an unexpected keyword argument 'axes'"):
+        x.sum(axes=1)

@@ -257,3 +257,14 @@ def test_integer_domains_reach_the_operator_as_integers() -> None:
             return input.copy()
 
     assert check_op("same", examples=5).examples == 5
+
+
+def test_list_ops_tells_what_each_declaration_says():
+    listed = tg.ops.list_ops()
+    keys = {"name", "provider", "formula", "signature", "devices", "kind", "rule", "domain", "reference", "test"}
+    assert len(listed) > 300 and all(set(o) == keys and all(o[k] for k in keys - {"devices"}) for o in listed)
+    conv = next(o for o in listed if o["name"] == "conv2d")
+    assert (
+        conv["signature"].startswith("conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None")
+        and conv["test"] == "not run"
+    )

@@ -119,7 +119,7 @@ def apply(op: Operator, tensors: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any
         if isinstance(t, Tensor):
             if t._base is not None:
                 t._refresh_view()
-            if t._requires_grad:
+            if t._requires_grad and not op.nondiff[i if op.variadic is None else 0]:
                 wants = True
             data = t._data
             arrays.append(data)
@@ -180,7 +180,7 @@ def record(
     slots = []
     needs = []
     capture = state.capture
-    for t in tensors:
+    for i, t in enumerate(tensors):
         if not isinstance(t, Tensor):
             parents.append(t)
             slots.append(0)
@@ -193,7 +193,7 @@ def record(
         if t._node is not None:
             parents.append(t._node)
             slots.append(t._slot)
-            needs.append(t._requires_grad)
+            needs.append(t._requires_grad and not op.nondiff[i if op.variadic is None else 0])
             continue
         if t._requires_grad or capture is not None:
             parents.append(t)
@@ -203,7 +203,7 @@ def record(
                 constant = t._constant = Constant(t)
             parents.append(constant)
         slots.append(0)
-        needs.append(t._requires_grad)
+        needs.append(t._requires_grad and not op.nondiff[i if op.variadic is None else 0])
     node = Node(op, tuple(parents), tuple(slots), attrs, user_frame())
     if len(outputs) == 1:
         data = outputs[0]._data

@@ -288,6 +288,22 @@ def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
     return (*names[:positional], *starred, *names[positional : positional + keyword])
 
 
+def _numpy_names(operator: Operator, given: dict[str, Any], dim: Any, keepdim: Any = None) -> Any:
+    """NumPy's `axis` and `keepdims`, which PyTorch takes too, as dim and keepdim; TypeError for any other name.
+
+    NumPy's own functions pass `out=None` and the like when they hand a tensor its method; None is taken as not given.
+    """
+    both = "keepdim" in operator.attr_params
+    for name, value in given.items():
+        if name == "axis":
+            dim = value
+        elif name == "keepdims" and both:
+            keepdim = value
+        elif value is not None:
+            raise TypeError(f"{operator.name}() got an unexpected keyword argument {name!r}")
+    return (dim, keepdim) if both else dim
+
+
 def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
     """Writes three small functions for an operator: the binder of arguments, the public function, its in-place form.
 
@@ -315,13 +331,18 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
             value = f"a[{operator.attr_params.index(p.name)}]"
         bound.append(prefix + value)
         passed.append(prefix + ("*" if p.kind is p.VAR_POSITIONAL else "") + p.name)
+    if "dim" in operator.attr_params:
+        declared.append("**numpy_names")
     tensors = f"tuple({operator.variadic})" if operator.variadic else f"({''.join(p + ', ' for p in operator.tensor_params)})"
     attrs = f"({''.join(p + ', ' for p in operator.attr_params)})"
     identifier = operator.name.rsplit(".", 1)[-1]
     names = ", ".join(p.name for p in parameters)
     prepare = ""
+    if "dim" in operator.attr_params:
+        folded = "dim, keepdim" if "keepdim" in operator.attr_params else "dim"
+        prepare = f"    if numpy_names: {folded} = _numpy_names(_op, numpy_names, {folded})\n"
     if operator.prepare:
-        prepare = (
+        prepare += (
             f"    try:\n        {names}, = _prepare({', '.join(passed)})\n"
             f"    except AttributeError:\n        _explain(_op, {tensors})\n        raise\n"
         )
@@ -336,6 +357,7 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
     )
     scope: dict[str, Any] = {
         "_op": operator, "_prepare": operator.prepare, "_explain": dispatch.explain_operands, "_apply": dispatch.apply,
+        "_numpy_names": _numpy_names,
         "_compose": dispatch.compose, "_apply_inplace": dispatch.apply_inplace, **defaults,
     }  # fmt: skip
     exec(compile(text, f"<tinygrad_cv operator {operator.name}>", "exec"), scope)

@@ -28,11 +28,12 @@ def _annotation(parameter: inspect.Parameter, operator: Operator) -> str:
     return text if text in _KNOWN_TYPES and parameter.kind is not parameter.VAR_POSITIONAL else "Any"
 
 
-def _parameters(operator: Operator, method: bool) -> str:
+def parameters(operator: Operator, method: bool = False) -> str:
+    """The parameters of an operator's function, or of the Tensor method, as they would be written in a declaration."""
     parts = ["self"] if method else []
     star = False
-    parameters = list(operator.signature.parameters.values())
-    for p in parameters[1:] if method else parameters:
+    declared = list(operator.signature.parameters.values())
+    for p in declared[1:] if method else declared:
         if p.kind is p.KEYWORD_ONLY and not star:
             parts.append("*")
             star = True
@@ -55,7 +56,7 @@ def _result(operator: Operator) -> str:
 def _function(operator: Operator, name: str, indent: str, method: bool) -> list[str]:
     summary = operator.doc.split("\n")[0].replace('"""', "'''").replace("\\", "\\\\")
     return [
-        f"{indent}def {name}({_parameters(operator, method)}) -> {_result(operator)}:",
+        f"{indent}def {name}({parameters(operator, method)}) -> {_result(operator)}:",
         f'{indent}    """{summary}"""',
         "",
     ]

@@ -42,7 +42,8 @@ class DataLoader:
 
     shuffle: a new order every epoch, drawn from `generator` or the default stream. drop_last: leave out a smaller last batch.
     num_workers: threads that prepare batches ahead (0: none); their number never changes the batches. collate_fn: how examples
-    become a batch, for data sets without a `batch` method.
+    become a batch, for data sets without a `batch` method. pin_memory, persistent_workers: taken for the sake of PyTorch's loops;
+    there is nothing to pin, and threads cost nothing to start.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class DataLoader:
         generator: Generator | None = None,
         collate_fn: Callable[[Sequence[Any]], Any] | None = None,
         prefetch_factor: int = 2,
+        pin_memory: bool = False,
+        persistent_workers: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"DataLoader: batch_size must be at least 1, got {batch_size}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"DataLoader: batch_size must be an integer of at least 1, got {batch_size!r}")
         if num_workers < 0 or prefetch_factor < 1:
             raise ValueError("DataLoader: num_workers must not be negative and prefetch_factor must be at least 1")
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last

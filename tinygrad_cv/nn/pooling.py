@@ -307,3 +307,39 @@ class FractionalMaxPool2d(_Pool):
         return F.fractional_max_pool2d(
             input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples
         )
+
+
+class FractionalMaxPool3d(_Pool):
+    """Max pooling over regions of random sizes that average a fractional stride. Graham, arXiv:1412.6071.
+
+    Give either `output_size` or `output_ratio`. Each call draws new regions unless `_random_samples` (N, C, 3) fixes them.
+    """
+
+    _shown = ("kernel_size", "output_size", "output_ratio")
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if (output_size is None) == (output_ratio is None):
+            raise ValueError("FractionalMaxPool3d: give exactly one of output_size and output_ratio")
+        if output_ratio is not None:
+            ratios = output_ratio if isinstance(output_ratio, tuple) else (output_ratio,) * 3
+            if not all(0 < r < 1 for r in ratios):
+                raise ValueError(f"FractionalMaxPool3d: output_ratio must lie between 0 and 1, got {output_ratio}")
+        self.kernel_size = kernel_size
+        self.output_size = output_size
+        self.output_ratio = output_ratio
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples, persistent=False)
+
+    def forward(self, input: Tensor) -> Any:
+        """(N, C, D, H, W) or (C, D, H, W)."""
+        return F.fractional_max_pool3d(
+            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples
+        )
