@@ -167,7 +167,21 @@ def test_training_on_a_folder_of_images(tmp_path):
             for i in range(12):
                 image = np.clip(rng.normal(level, 20, (20, 20)), 0, 255).astype(np.uint8)
                 image_module.fromarray(image).save(folder / f"{i}.png")
-    common = ("--data", tmp_path, "--out", tmp_path / "run", "--epochs", 5, "--validation", 0, "--batch-size", 4, "--json")
+    common = (
+        "--data",
+        tmp_path,
+        "--out",
+        tmp_path / "run",
+        "--epochs",
+        30,
+        "--lr",
+        0.01,
+        "--validation",
+        0,
+        "--batch-size",
+        4,
+        "--json",
+    )
     result = json.loads(_run("train", "mlp", *common).stdout.splitlines()[-1])
     assert result["test_accuracy"] == 1.0
     found = json.loads(
