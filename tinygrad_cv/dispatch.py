@@ -190,10 +190,10 @@ def record(
             raise RuntimeError(
                 f"{op.name}: a tensor made under inference_mode cannot be recorded for backward; clone it outside, or use no_grad"
             )
+        needs.append(t._requires_grad and not op.nondiff[i if op.variadic is None else 0])
         if t._node is not None:
             parents.append(t._node)
             slots.append(t._slot)
-            needs.append(t._requires_grad and not op.nondiff[i if op.variadic is None else 0])
             continue
         if t._requires_grad or capture is not None:
             parents.append(t)
@@ -203,7 +203,6 @@ def record(
                 constant = t._constant = Constant(t)
             parents.append(constant)
         slots.append(0)
-        needs.append(t._requires_grad and not op.nondiff[i if op.variadic is None else 0])
     node = Node(op, tuple(parents), tuple(slots), attrs, user_frame())
     if len(outputs) == 1:
         data = outputs[0]._data

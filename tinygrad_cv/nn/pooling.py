@@ -273,11 +273,8 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
         return F.adaptive_avg_pool3d(input, self.output_size)
 
 
-class FractionalMaxPool2d(_Pool):
-    """Max pooling over regions of random sizes that average a fractional stride. Graham, arXiv:1412.6071.
-
-    Give either `output_size` or `output_ratio`. Each call draws new regions unless `_random_samples` (N, C, 2) fixes them.
-    """
+class _FractionalMaxPool(_Pool):
+    """What FractionalMaxPool2d and FractionalMaxPool3d share: everything but the function."""
 
     _shown = ("kernel_size", "output_size", "output_ratio")
 
@@ -290,17 +287,25 @@ class FractionalMaxPool2d(_Pool):
         _random_samples: Tensor | None = None,
     ) -> None:
         super().__init__()
+        name = type(self).__name__
         if (output_size is None) == (output_ratio is None):
-            raise ValueError("FractionalMaxPool2d: give exactly one of output_size and output_ratio")
+            raise ValueError(f"{name}: give exactly one of output_size and output_ratio")
         if output_ratio is not None:
-            ratios = output_ratio if isinstance(output_ratio, tuple) else (output_ratio, output_ratio)
+            ratios = output_ratio if isinstance(output_ratio, tuple) else (output_ratio,)
             if not all(0 < r < 1 for r in ratios):
-                raise ValueError(f"FractionalMaxPool2d: output_ratio must lie between 0 and 1, got {output_ratio}")
+                raise ValueError(f"{name}: output_ratio must lie between 0 and 1, got {output_ratio}")
         self.kernel_size = kernel_size
         self.output_size = output_size
         self.output_ratio = output_ratio
         self.return_indices = return_indices
         self.register_buffer("_random_samples", _random_samples, persistent=False)
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """Max pooling over regions of random sizes that average a fractional stride. Graham, arXiv:1412.6071.
+
+    Give either `output_size` or `output_ratio`. Each call draws new regions unless `_random_samples` (N, C, 2) fixes them.
+    """
 
     def forward(self, input: Tensor) -> Any:
         """(N, C, H, W) or (C, H, W)."""
@@ -309,34 +314,11 @@ class FractionalMaxPool2d(_Pool):
         )
 
 
-class FractionalMaxPool3d(_Pool):
+class FractionalMaxPool3d(_FractionalMaxPool):
     """Max pooling over regions of random sizes that average a fractional stride. Graham, arXiv:1412.6071.
 
     Give either `output_size` or `output_ratio`. Each call draws new regions unless `_random_samples` (N, C, 3) fixes them.
     """
-
-    _shown = ("kernel_size", "output_size", "output_ratio")
-
-    def __init__(
-        self,
-        kernel_size: Any,
-        output_size: Any = None,
-        output_ratio: Any = None,
-        return_indices: bool = False,
-        _random_samples: Tensor | None = None,
-    ) -> None:
-        super().__init__()
-        if (output_size is None) == (output_ratio is None):
-            raise ValueError("FractionalMaxPool3d: give exactly one of output_size and output_ratio")
-        if output_ratio is not None:
-            ratios = output_ratio if isinstance(output_ratio, tuple) else (output_ratio,) * 3
-            if not all(0 < r < 1 for r in ratios):
-                raise ValueError(f"FractionalMaxPool3d: output_ratio must lie between 0 and 1, got {output_ratio}")
-        self.kernel_size = kernel_size
-        self.output_size = output_size
-        self.output_ratio = output_ratio
-        self.return_indices = return_indices
-        self.register_buffer("_random_samples", _random_samples, persistent=False)
 
     def forward(self, input: Tensor) -> Any:
         """(N, C, D, H, W) or (C, D, H, W)."""
