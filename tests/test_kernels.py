@@ -23,6 +23,7 @@ from tinygrad_cv.registry import get, operators, unregister
 
 numba = pytest.importorskip("numba")
 from tinygrad_cv.kernels.jit import REDUCTION, Kernel, helper, kernel, prange  # noqa: E402
+from tinygrad_cv.kernels.shares import plain, run_shares, span  # noqa: E402
 
 SIZES = (1, 1023, 1024, 1025, 2049, 100_000)
 two_threads = pytest.mark.skipif(kernels.get_num_threads() < 2, reason="needs two threads")
@@ -42,9 +43,18 @@ def cubes(x, out):
 @kernel(fastmath=REDUCTION)
 def total(x):
     s = x.dtype.type(0)
-    for i in prange(x.size):
+    for i in range(x.size):
         s += x[i]
     return s
+
+
+@kernel(fastmath=REDUCTION)
+def row_sums(x, out, shares, share):
+    for r in range(*span(len(x), shares, share)):
+        total = x.dtype.type(0)
+        for j in range(x.shape[1]):
+            total += x[r, j] * x[r, j]
+        out[r] = total
 
 
 @kernel
@@ -113,17 +123,17 @@ def test_division_by_zero_is_numpys() -> None:
 
 
 def test_the_serial_twin_runs_at_one_thread_and_on_request() -> None:
-    x = np.ones(5000)
-    made = Kernel(total.function, REDUCTION, "total_again")
+    x, out = np.ones(5000), np.empty(5000)
+    made = Kernel(cubes.function, frozenset(), "cubes_again")
     before = kernels.get_num_threads()
     try:
         tg.set_num_threads(1)
-        made(x)
+        made(x, out)
         assert set(made.compiled()) == {"serial"}
     finally:
         tg.set_num_threads(before)
     with kernels.serial():
-        made(x)
+        made(x, out)
     assert set(made.compiled()) == {"serial"}
 
 
@@ -152,6 +162,24 @@ def test_what_a_kernel_may_be() -> None:
         kernel(fastmath={"nnan"})(total.function)
     with pytest.raises(TypeError, match="expected a function"):
         kernel("total")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"cubes: with reordered sums[\s\S]*run_shares"):
+        kernel(fastmath=REDUCTION)(cubes.function)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_shares_give_the_bits_of_one_share(dtype: str) -> None:
+    x = np.random.default_rng(0).standard_normal((37, 1003)).astype(dtype)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    results = []
+    for shares in (1, 2, 5, 40):
+        for context in (contextlib.nullcontext(), kernels.serial()):
+            out = np.empty(37, dtype)
+            with context:
+                run_shares(row_sums, shares, plain(frozen, x.shape), out, shares)
+            results.append(out)
+    np.testing.assert_allclose(results[0], (x.astype(np.longdouble) ** 2).sum(1), rtol=1e-5 if dtype == "float32" else 1e-13)
+    assert all(np.array_equal(results[0], out) for out in results)
 
 
 # Threads --------------------------------------------------------------------------------------------------------------
@@ -633,6 +661,40 @@ def test_a_training_run_has_the_same_bits_on_serial_twins():
 
     for parallel, serial in zip(weights(contextlib.nullcontext()), weights(kernels.serial()), strict=True):
         assert np.array_equal(parallel, serial)
+
+
+ROWS_OF_SUMS = {
+    "softmax": lambda x: tg.softmax(x, -1),
+    "log_softmax": lambda x: tg.log_softmax(x, -1),
+    "cross_entropy": lambda x: nn.functional.cross_entropy(x, tg.arange(len(x)) % x.shape[1], label_smoothing=0.1),
+    "layer_norm": lambda x: nn.functional.layer_norm(x, x.shape[1:]),
+    "group_norm": lambda x: nn.functional.group_norm(x.reshape(24, 16, -1), 4),
+    "batch_norm": lambda x: nn.functional.batch_norm(x.reshape(24, 16, -1), None, None, training=True),
+    "batch_norm of columns": lambda x: nn.functional.batch_norm(x, None, None, training=True),
+}
+
+
+@two_threads
+@pytest.mark.parametrize("dtype", [tg.float32, tg.float64])
+@pytest.mark.parametrize("name", ROWS_OF_SUMS)
+def test_sums_have_the_same_bits_at_any_number_of_threads(name: str, dtype) -> None:
+    tg.manual_seed(0)
+    x, upstream = tg.randn(96, 800, dtype=dtype), None
+    results = []
+    most = tg.get_num_threads()
+    for threads_used, context in ((most, contextlib.nullcontext()), (most, kernels.serial()), (1, contextlib.nullcontext())):
+        tg.set_num_threads(threads_used)
+        try:
+            with context:
+                leaf = x.clone().requires_grad_()
+                out = ROWS_OF_SUMS[name](leaf)
+                upstream = tg.randn_like(out) if upstream is None else upstream
+                out.backward(upstream)
+        finally:
+            tg.set_num_threads(most)
+        results.append((out.numpy(force=True), leaf.grad.numpy()))
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 def test_kernels_go_serial_while_other_programs_hold_the_cores_and_come_back():

@@ -22,10 +22,10 @@ import numpy as np
 from tinygrad_cv.kernels import threads
 from tinygrad_cv.kernels.jit import kernel, prange
 from tinygrad_cv.kernels.memory import empty
+from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 from ..sliding import convolve_weight_grad, padding_pairs
 from .conv_grid import Grid, forward_grid, input_grad_grids, spreading_order, three
-from .shares import run_shares
 from .tiles import LANES_SLACK, REGISTER_BYTES, ROWS, TAPS, VECTORS, add_row, copy_row, dot_tile, stay_apart, tap_tile, zero_row
 
 CHUNK = 512  # positions whose sums are kept together, 12 KB for 6 channels
@@ -168,7 +168,7 @@ def pack_weights(weight, groups, rows, block, strides, phases, taps, packed):
 
 
 @kernel
-def convolve_share(share, x, packed, bias, y, job, layout, phases, offsets):
+def convolve_share(x, packed, bias, y, job, layout, phases, offsets, share):
     """y[image, group, row] = bias + the taps of every phase. Jobs are (image, group, part of the rows), split evenly over
     `shares`."""
     images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
@@ -183,7 +183,7 @@ def convolve_share(share, x, packed, bias, y, job, layout, phases, offsets):
     scratch = np.empty(channels * channel + LANES_SLACK, x.dtype)
     sums = np.empty(block * CHUNK, x.dtype)
     initial = np.zeros(block, x.dtype)
-    for task in range(jobs * share // shares, jobs * (share + 1) // shares):
+    for task in range(*span(jobs, shares, share)):
         part, plane = task % by_rows, task // by_rows
         g = plane % groups
         origin, source = plane * channels * area_in, x
@@ -210,7 +210,7 @@ def convolve_share(share, x, packed, bias, y, job, layout, phases, offsets):
 
 
 @kernel
-def spread_share(share, g, packed, unused, x, job, layout, phases, offsets):
+def spread_share(g, packed, x, job, layout, phases, offsets, share):
     """The gradient in the input at stride 1, by spreading: every tap's share of g, (image, group, filter), is added where
     it came from.
 
@@ -235,7 +235,7 @@ def spread_share(share, g, packed, unused, x, job, layout, phases, offsets):
     sums = np.empty(block * CHUNK, g.dtype)
     initial = np.zeros(block, g.dtype)
     scratch = np.empty(rows * channel if copy else 1, g.dtype)
-    for plane in range(jobs * share // shares, jobs * (share + 1) // shares):
+    for plane in range(*span(jobs, shares, share)):
         for f in range(filters):
             fill_line(g, (plane * filters + f) * area_out, lines, f * line, depth, height, width, grid_h, grid_w)
         target, origin = (scratch, 0) if copy else (x, plane * rows * area_in)
@@ -259,7 +259,7 @@ def spread_share(share, g, packed, unused, x, job, layout, phases, offsets):
 
 
 @kernel
-def correlate_share(share, grad_output, x, unused, private, job, layout, phases, offsets):
+def correlate_share(grad_output, x, private, job, layout, phases, offsets, share):
     """Weight gradients: every output row's gradient times every tap. A share is (part of the images, part of the row
     blocks)."""
     images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
@@ -309,16 +309,6 @@ def _unsupported(*arrays) -> bool:
     )
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    """The array in one contiguous, writeable axis (`run_shares` wants all calls alike); a copy only where it must be."""
-    flat = np.ascontiguousarray(array).reshape(-1)
-    return flat if flat.flags.writeable else flat.copy()
-
-
-def _shares(work: int) -> int:
-    return 1 if work < _SERIAL_BELOW else threads.get_num_threads()
-
-
 def _block(rows: int) -> int:
     """How many rows a tile takes: the most, unless fewer waste less on the last block."""
     return min((r for r in ROWS if r >= min(rows, 4)), key=lambda r: (-(-rows // r) * r, -r))
@@ -340,7 +330,7 @@ def _rows_kernel(operand, weight_view, strides, bias, y, images, groups, channel
     block = _block(rows)
     blocks = -(-rows // block)
     work = images * groups * rows * grid.offsets.size * math.prod(out_sizes) // math.prod(out_strides)
-    shares = _shares(work)
+    shares = share_count(work, _SERIAL_BELOW)
     pack = pack_weights if weight_view.size > 1 << 16 else pack_weights.serial
     packed = np.empty(groups * blocks * block * grid.offsets.size, y.dtype)
     pack(weight_view, groups, rows, block, strides, grid.phases, grid.taps, packed)
@@ -369,10 +359,10 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
     y = empty((*lead, weight.shape[0], *out[3 - rank :]), input.dtype)
     taps = math.prod(kernel_size)
     strides = np.array([rows * channels * taps, channels * taps, taps], np.int64)
-    flat_bias = np.empty(0, input.dtype) if bias is None else _flat(bias)
+    flat_bias = np.empty(0, input.dtype) if bias is None else plain(bias)
     images = math.prod(lead)
     return _rows_kernel(
-        _flat(input), _flat(weight), strides, flat_bias, y, images, groups,
+        plain(input), plain(weight), strides, flat_bias, y, images, groups,
         channels, rows, grid, out, (1, 1, 1),
     )  # fmt: skip
 
@@ -388,8 +378,8 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
     x = empty((*lead, rows * groups, *input_size), grad_output.dtype)
     taps = math.prod(kernel_size)
     strides = np.array([filters * rows * taps, taps, rows * taps], np.int64)
-    flat_bias = np.empty(0, x.dtype) if bias is None else _flat(bias)
-    flat_grad, flat_weight = _flat(grad_output), _flat(weight)
+    flat_bias = np.empty(0, x.dtype) if bias is None else plain(bias)
+    flat_grad, flat_weight = plain(grad_output), plain(weight)
     images = math.prod(lead)
     if spreading is not None and images * groups >= threads.get_num_threads():
         _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, spreading, out)
@@ -404,15 +394,12 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
 def _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, forward: Grid, out) -> None:
     """Packs the weights tap by tap and runs `spread_share`."""
     taps, block = forward.offsets.size // rows, _block(rows)
-    shares = _shares(images * groups * rows * filters * taps * math.prod(out))
+    shares = share_count(images * groups * rows * filters * taps * math.prod(out), _SERIAL_BELOW)
     phases, order = spreading_order(filters, taps)
     packed = np.empty(groups * taps * filters * -(-rows // block) * block, x.dtype)
     pack_weights.serial(flat_weight, groups, rows, block, strides, phases, order, packed)
     job = _job(images, groups, filters, rows, block, shares, 1, 1, forward, out, (1, 1, 1))
-    nothing = np.empty(0, x.dtype)
-    run_shares(
-        spread_share, shares, flat_grad, packed, nothing, x.reshape(-1), job, forward.layout, forward.phases, forward.offsets
-    )
+    run_shares(spread_share, shares, flat_grad, packed, x.reshape(-1), job, forward.layout, forward.phases, forward.offsets)
 
 
 def conv_input_grad(grad_output, weight, input_size, stride=1, padding=0, dilation=1, groups=1):
@@ -443,7 +430,7 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
     grid = forward_grid(channels, sizes, out, kernel, three(stride, 1), before, three(dilation, 1))
     images, taps, block = math.prod(lead), grid.offsets.size, _block(rows)
     blocks = -(-rows // block)
-    shares = _shares(images * groups * rows * taps * math.prod(out))
+    shares = share_count(images * groups * rows * taps * math.prod(out), _SERIAL_BELOW)
     by_image = min(images, shares)
     by_rows = min(blocks, -(-shares // by_image))
     offsets = grid.padded
@@ -452,7 +439,7 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
     private = np.zeros(by_image * groups * blocks * block * offsets.size, input.dtype)
     job = _job(images, groups, channels, rows, block, by_image, by_rows, together, grid, out, (1, 1, 1))
     run_shares(
-        correlate_share, by_image * by_rows, _flat(grad_output), _flat(input), np.empty(0, input.dtype), private, job, grid.layout,
+        correlate_share, by_image * by_rows, plain(grad_output), plain(input), private, job, grid.layout,
         grid.phases, offsets,
     )  # fmt: skip
     total = private if by_image == 1 else private.reshape(by_image, -1).sum(axis=0)

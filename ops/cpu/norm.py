@@ -4,7 +4,8 @@ A statistic is made in two passes: a rough mean, then sums of differences from i
 does not suffer where the mean is large. Along a row sums are made in the array's dtype, in vector lanes; across rows in float64.
 What one thread needs (a channel, a row, a group) is read three times, from the second-level cache after the first.
 
-Functions with an operator's name take its reference's arguments, and return NotImplemented for what they do not do.
+Kernels do one share of the channels, rows or groups (see `kernels.shares`). Functions with an operator's name take its reference's
+arguments, and return NotImplemented for what they do not do.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import math
 
 import numpy as np
 
-from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel, prange
+from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel
 from tinygrad_cv.kernels.memory import empty
+from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 _PARALLEL_ELEMENTS = 16384  # below: the serial twin
 _COLUMNS = 32  # columns one thread takes at a time
@@ -26,38 +28,54 @@ def _difference(a, b):
     return a - b  # here, where sums must not be reordered
 
 
+@helper(fastmath=REDUCTION)
+def _sum(row, centre):
+    """The sum of row - centre."""
+    total = row.dtype.type(0)
+    for j in range(row.size):
+        total += _difference(row[j], centre)
+    return total
+
+
+@helper(fastmath=REDUCTION)
+def _sums(row, centre):
+    """The sums of row - centre and of its square."""
+    total = row.dtype.type(0)
+    squares = row.dtype.type(0)
+    for j in range(row.size):
+        d = _difference(row[j], centre)
+        total += d
+        squares += d * d
+    return total, squares
+
+
+@helper
+def _moments(total, squares, count):
+    """The mean and the variance, never below 0, of `count` values with these sums."""
+    mean = total / count
+    variance = squares / count - mean * mean
+    return mean, variance if variance > 0.0 else 0.0
+
+
 @kernel(fastmath=REDUCTION)
-def channels_forward(x, weight, bias, eps, out, mean, variance):
-    """Normalises x, (N, C, P), over N and P. One channel a thread."""
+def channels_forward(x, weight, bias, eps, out, mean, variance, shares, share):
+    """Normalises x, (N, C, P), over N and P. Channels are shared out."""
     images, channels, size = x.shape
     kind = x.dtype.type
     count = images * size
-    for c in prange(channels):
+    for c in range(*span(channels, shares, share)):
         first = x[0, c, 0]
         total = 0.0
         for i in range(images):
-            row = x[i, c]
-            part = kind(0)
-            for j in range(size):
-                part += _difference(row[j], first)
-            total += part
+            total += _sum(x[i, c], first)
         centre = kind(first + total / count)
         total = 0.0
         squares = 0.0
         for i in range(images):
-            row = x[i, c]
-            part = kind(0)
-            square = kind(0)
-            for j in range(size):
-                d = _difference(row[j], centre)
-                part += d
-                square += d * d
+            part, square = _sums(x[i, c], centre)
             total += part
             squares += square
-        offset = total / count
-        spread = squares / count - offset * offset
-        if spread < 0.0:
-            spread = 0.0
+        offset, spread = _moments(total, squares, count)
         scale64 = weight[c] / np.sqrt(spread + eps)
         mean[c] = kind(centre + offset)
         variance[c] = kind(spread)
@@ -69,12 +87,12 @@ def channels_forward(x, weight, bias, eps, out, mean, variance):
 
 
 @kernel(fastmath=REDUCTION)
-def channels_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias):
-    """Gradients of `channels_forward`. One channel a thread."""
+def channels_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias, shares, share):
+    """Gradients of `channels_forward`. Channels are shared out."""
     images, channels, size = x.shape
     kind = x.dtype.type
     count = images * size
-    for c in prange(channels):
+    for c in range(*span(channels, shares, share)):
         centre = mean[c]
         total = 0.0
         products = 0.0
@@ -100,11 +118,11 @@ def channels_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad
 
 
 @kernel(fastmath=REDUCTION)
-def columns_forward(x, weight, bias, eps, out, mean, variance):
-    """Normalises the columns of x, (N, C). A block of columns a thread, read row by row."""
+def columns_forward(x, weight, bias, eps, out, mean, variance, shares, share):
+    """Normalises the columns of x, (N, C). Blocks of columns are shared out, read row by row."""
     rows, columns = x.shape
     kind = x.dtype.type
-    for b in prange((columns + _COLUMNS - 1) // _COLUMNS):
+    for b in range(*span((columns + _COLUMNS - 1) // _COLUMNS, shares, share)):
         start = b * _COLUMNS
         n = min(_COLUMNS, columns - start)
         total = np.zeros(n, np.float64)
@@ -126,10 +144,7 @@ def columns_forward(x, weight, bias, eps, out, mean, variance):
         scale = np.empty(n, x.dtype)
         shift = np.empty(n, x.dtype)
         for j in range(n):
-            offset = total[j] / rows
-            spread = squares[j] / rows - offset * offset
-            if spread < 0.0:
-                spread = 0.0
+            offset, spread = _moments(total[j], squares[j], rows)
             scale64 = weight[start + j] / np.sqrt(spread + eps)
             mean[start + j] = kind(centre[j] + offset)
             variance[start + j] = kind(spread)
@@ -142,11 +157,11 @@ def columns_forward(x, weight, bias, eps, out, mean, variance):
 
 
 @kernel(fastmath=REDUCTION)
-def columns_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias):
-    """Gradients of `columns_forward`. A block of columns a thread."""
+def columns_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias, shares, share):
+    """Gradients of `columns_forward`. Blocks of columns are shared out."""
     rows, columns = x.shape
     kind = x.dtype.type
-    for b in prange((columns + _COLUMNS - 1) // _COLUMNS):
+    for b in range(*span((columns + _COLUMNS - 1) // _COLUMNS, shares, share)):
         start = b * _COLUMNS
         n = min(_COLUMNS, columns - start)
         total = np.zeros(n, np.float64)
@@ -174,27 +189,15 @@ def columns_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_
 
 
 @kernel(fastmath=REDUCTION)
-def rows_forward(x, weight, bias, eps, out, mean, variance):
+def rows_forward(x, weight, bias, eps, out, mean, variance, shares, share):
     """Normalises each row of x, (R, D), with weight and bias (D). Rows are shared out."""
     size = x.shape[1]
     kind = x.dtype.type
-    for r in prange(x.shape[0]):
+    for r in range(*span(x.shape[0], shares, share)):
         row, result = x[r], out[r]
-        first = row[0]
-        part = kind(0)
-        for j in range(size):
-            part += _difference(row[j], first)
-        centre = kind(first + np.float64(part) / size)
-        part = kind(0)
-        square = kind(0)
-        for j in range(size):
-            d = _difference(row[j], centre)
-            part += d
-            square += d * d
-        offset = np.float64(part) / size
-        spread = np.float64(square) / size - offset * offset
-        if spread < 0.0:
-            spread = 0.0
+        centre = kind(row[0] + np.float64(_sum(row, row[0])) / size)
+        part, square = _sums(row, centre)
+        offset, spread = _moments(np.float64(part), np.float64(square), size)
         inverse = 1.0 / np.sqrt(spread + eps)
         mean[r] = kind(centre + offset)
         variance[r] = kind(spread)
@@ -204,12 +207,12 @@ def rows_forward(x, weight, bias, eps, out, mean, variance):
 
 
 @kernel(fastmath=REDUCTION)
-def rows_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_parts):
-    """Gradients of `rows_forward`. A block of rows a thread; the parts, (blocks, D) float64, are added by the caller."""
+def rows_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_parts, shares, share):
+    """Gradients of `rows_forward`. Blocks of rows are shared out; the parts, (blocks, D) float64, are added by the caller."""
     rows, size = x.shape
     blocks = weight_parts.shape[0]
     kind = x.dtype.type
-    for b in prange(blocks):
+    for b in range(*span(blocks, shares, share)):
         by_weight, by_bias = weight_parts[b], bias_parts[b]
         for j in range(size):
             by_weight[j] = 0.0
@@ -235,38 +238,25 @@ def rows_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_pa
 
 
 @kernel(fastmath=REDUCTION)
-def groups_forward(x, weight, bias, eps, out, mean, variance):
+def groups_forward(x, weight, bias, eps, out, mean, variance, shares, share):
     """Normalises each x[r], (K, P), of x (R, K, P); weight and bias, (R' * K), repeat. The groups are shared out."""
     members, size = x.shape[1], x.shape[2]
     kind = x.dtype.type
     count = members * size
     kinds = weight.size // members
-    for r in prange(x.shape[0]):
+    for r in range(*span(x.shape[0], shares, share)):
         first = x[r, 0, 0]
         total = 0.0
         for k in range(members):
-            row = x[r, k]
-            part = kind(0)
-            for j in range(size):
-                part += _difference(row[j], first)
-            total += part
+            total += _sum(x[r, k], first)
         centre = kind(first + total / count)
         total = 0.0
         squares = 0.0
         for k in range(members):
-            row = x[r, k]
-            part = kind(0)
-            square = kind(0)
-            for j in range(size):
-                d = _difference(row[j], centre)
-                part += d
-                square += d * d
+            part, square = _sums(x[r, k], centre)
             total += part
             squares += square
-        offset = total / count
-        spread = squares / count - offset * offset
-        if spread < 0.0:
-            spread = 0.0
+        offset, spread = _moments(total, squares, count)
         inverse = 1.0 / np.sqrt(spread + eps)
         mean[r] = kind(centre + offset)
         variance[r] = kind(spread)
@@ -280,13 +270,13 @@ def groups_forward(x, weight, bias, eps, out, mean, variance):
 
 
 @kernel(fastmath=REDUCTION)
-def groups_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_parts):
+def groups_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_parts, shares, share):
     """Gradients of `groups_forward`; the parts, (R, K) float64, are added over images by the caller."""
     members, size = x.shape[1], x.shape[2]
     kind = x.dtype.type
     count = members * size
     kinds = weight.size // members
-    for r in prange(x.shape[0]):
+    for r in range(*span(x.shape[0], shares, share)):
         centre = mean[r]
         inverse = 1.0 / np.sqrt(variance[r] + eps)
         base = (r % kinds) * members
@@ -320,16 +310,13 @@ def _fits(input: np.ndarray, *others: tuple[np.ndarray | None, int]) -> bool:
     return all(other is None or (other.dtype == dtype and other.size == size) for other, size in others)
 
 
-def _ready(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return np.ascontiguousarray(array).reshape(shape)
-
-
 def _parameter(given: np.ndarray | None, size: int, default: float, dtype) -> np.ndarray:
-    return np.full(size, default, dtype) if given is None else np.ascontiguousarray(given).reshape(-1)
+    return np.full(size, default, dtype) if given is None else plain(given)
 
 
-def _run(run, size: int, *arguments) -> None:
-    (run.serial if size < _PARALLEL_ELEMENTS else run)(*arguments)
+def _run(body, *arguments) -> None:
+    shares = share_count(arguments[0].size, _PARALLEL_ELEMENTS)
+    run_shares(body, shares, *arguments, shares)
 
 
 def _by_channel(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -342,10 +329,10 @@ def _forward(run, input, weight, bias, eps, shape, size, kept):
     """Calls a forward kernel on `input` seen as `shape`; weight and bias have `size` elements, the statistics the shape `kept`."""
     if not _fits(input, (weight, size), (bias, size)):
         return NotImplemented
-    x = _ready(input, shape)
+    x = plain(input, shape)
     out, mean, variance = empty(input.shape, x.dtype), np.empty(kept, x.dtype), np.empty(kept, x.dtype)
     parameters = _parameter(weight, size, 1, x.dtype), _parameter(bias, size, 0, x.dtype)
-    _run(run, x.size, x, *parameters, eps, out.reshape(shape), mean.reshape(-1), variance.reshape(-1))
+    _run(run, x, *parameters, float(eps), out.reshape(shape), mean.reshape(-1), variance.reshape(-1))
     return out, mean, variance
 
 
@@ -361,12 +348,12 @@ def batch_norm_backward(grad_output, input, weight, mean, variance, eps):
     shape = _by_channel(input.shape)
     if not _fits(input, (grad_output, input.size), (weight, shape[1]), (mean, shape[1]), (variance, shape[1])):
         return NotImplemented
-    x = _ready(input, shape)
+    x = plain(input, shape)
     grad, grad_weight, grad_bias = (empty(s, x.dtype) for s in (input.shape, shape[1:2], shape[1:2]))
     run = channels_backward if len(shape) == 3 else columns_backward
     _run(
-        run, x.size, _ready(grad_output, shape), x, _parameter(weight, shape[1], 1, x.dtype), np.ascontiguousarray(mean),
-        np.ascontiguousarray(variance), eps, grad.reshape(shape), grad_weight, grad_bias,
+        run, plain(grad_output, shape), x, _parameter(weight, shape[1], 1, x.dtype), plain(mean),
+        plain(variance), float(eps), grad.reshape(shape), grad_weight, grad_bias,
     )  # fmt: skip
     return grad, grad_weight, grad_bias
 
@@ -384,12 +371,12 @@ def layer_norm_backward(grad_output, input, weight, mean, variance, axes, eps):
     size, rows = math.prod(normalised), math.prod(input.shape[: input.ndim - axes])
     if not _fits(input, (grad_output, input.size), (weight, size), (mean, rows), (variance, rows)):
         return NotImplemented
-    x = _ready(input, (rows, size))
+    x = plain(input, (rows, size))
     grad = empty(input.shape, x.dtype)
     weight_parts, bias_parts = np.empty((2, min(_BLOCKS, len(x)), size))
     _run(
-        rows_backward, x.size, _ready(grad_output, x.shape), x, _parameter(weight, size, 1, x.dtype), _ready(mean, (-1,)),
-        _ready(variance, (-1,)), eps, grad.reshape(x.shape), weight_parts, bias_parts,
+        rows_backward, plain(grad_output, x.shape), x, _parameter(weight, size, 1, x.dtype), plain(mean),
+        plain(variance), float(eps), grad.reshape(x.shape), weight_parts, bias_parts,
     )  # fmt: skip
     return grad, *(parts.sum(0).astype(x.dtype).reshape(normalised) for parts in (weight_parts, bias_parts))
 
@@ -409,11 +396,11 @@ def group_norm_backward(grad_output, input, weight, mean, variance, groups, eps)
     kept = images * groups
     if not _fits(input, (grad_output, input.size), (weight, channels), (mean, kept), (variance, kept)):
         return NotImplemented
-    x = _ready(input, (images * groups, channels // groups, math.prod(input.shape[2:])))
+    x = plain(input, (images * groups, channels // groups, math.prod(input.shape[2:])))
     grad = empty(input.shape, x.dtype)
     weight_parts, bias_parts = np.empty((2, *x.shape[:2]))
     _run(
-        groups_backward, x.size, _ready(grad_output, x.shape), x, _parameter(weight, channels, 1, x.dtype), _ready(mean, (-1,)),
-        _ready(variance, (-1,)), eps, grad.reshape(x.shape), weight_parts, bias_parts,
+        groups_backward, plain(grad_output, x.shape), x, _parameter(weight, channels, 1, x.dtype), plain(mean),
+        plain(variance), float(eps), grad.reshape(x.shape), weight_parts, bias_parts,
     )  # fmt: skip
     return grad, *(parts.reshape(images, channels).sum(0).astype(x.dtype) for parts in (weight_parts, bias_parts))

@@ -3,16 +3,18 @@
 A row is read two or three times while it lies in the first-level cache: largest element, powers and their sum, scaling. Rows
 are shared out among threads; the sum of one row is made by one thread, in vector lanes (error below 1e-6 relative in float32).
 
-Functions with an operator's name take its reference's arguments, and return NotImplemented for what they do not do.
+Kernels do one share of the rows (see `kernels.shares`). Functions with an operator's name take its reference's arguments, and return
+NotImplemented for what they do not do.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel, prange
+from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel
 from tinygrad_cv.kernels.mathany import exp, log, row_max
 from tinygrad_cv.kernels.memory import empty_like
+from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 _PARALLEL_ELEMENTS = 24576  # below: the serial twin. An element costs about 0.5 ns, a parallel region 1.3 us and more
 _REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
@@ -24,9 +26,9 @@ def _difference(a, b):
 
 
 @kernel(fastmath=REDUCTION)
-def softmax_rows(x, out):
+def softmax_rows(x, out, shares, share):
     """out[r, j] = e^(x[r, j] - max x[r]) / sum over j."""
-    for r in prange(x.shape[0]):
+    for r in range(*span(x.shape[0], shares, share)):
         row, result = x[r], out[r]
         largest = row_max(row)
         total = x.dtype.type(0)
@@ -39,9 +41,9 @@ def softmax_rows(x, out):
 
 
 @kernel(fastmath=REDUCTION)
-def log_softmax_rows(x, out):
+def log_softmax_rows(x, out, shares, share):
     """out[r, j] = x[r, j] - max x[r] - ln(sum over j of e^(x[r, j] - max x[r]))."""
-    for r in prange(x.shape[0]):
+    for r in range(*span(x.shape[0], shares, share)):
         row, result = x[r], out[r]
         largest = row_max(row)
         total = x.dtype.type(0)
@@ -53,15 +55,15 @@ def log_softmax_rows(x, out):
 
 
 @kernel(fastmath=REDUCTION)
-def cross_entropy_rows(x, labels, weights, weighted, ignored, smoothing, reduction, losses, probabilities):
-    """The loss of every row, the softmax of every row; returns the losses' sum, or mean for reduction 1, as float64.
+def cross_entropy_rows(x, labels, weights, weighted, ignored, smoothing, losses, probabilities, shares, share):
+    """The loss of every row and the softmax of every row.
 
     x, probabilities: (rows, classes). labels: int64 (rows), each below `classes` or equal to `ignored`. weights: (classes), read
     if `weighted`. losses: (rows).
     """
     classes = x.shape[1]
     kind = x.dtype.type
-    for r in prange(x.shape[0]):
+    for r in range(*span(x.shape[0], shares, share)):
         row, result, label = x[r], probabilities[r], labels[r]
         largest = row_max(row)
         total = kind(0)
@@ -84,37 +86,45 @@ def cross_entropy_rows(x, labels, weights, weighted, ignored, smoothing, reducti
                     spread += part * weights[j] if weighted else part
                 loss = kind(1 - smoothing) * loss + kind(smoothing) * (spread / kind(classes))
         losses[r] = loss
-    total_loss = total_weight = 0.0
-    if reduction != 0:
-        for r in range(losses.size):
-            total_loss += losses[r]
-            if labels[r] != ignored:
-                total_weight += weights[labels[r]] if weighted else 1.0
-    return total_loss / total_weight if reduction == 1 else total_loss
+
+
+@helper
+def _total_weight(labels, weights, weighted, ignored):
+    """The sum of the weights of the labels that count, in float64."""
+    total = 0.0
+    for r in range(labels.size):
+        if labels[r] != ignored:
+            total += weights[labels[r]] if weighted else 1.0
+    return total
+
+
+@kernel
+def reduced_loss(losses, labels, weights, weighted, ignored, mean):
+    """The sum of the losses, or their mean by the weights of their labels, in float64."""
+    total = 0.0
+    for r in range(losses.size):
+        total += losses[r]
+    return total / _total_weight(labels, weights, weighted, ignored) if mean else total
 
 
 @kernel(fastmath=REDUCTION)
-def cross_entropy_grad_rows(upstream, probabilities, labels, weights, weighted, ignored, smoothing, reduction, grad):
+def cross_entropy_grad_rows(
+    upstream, probabilities, labels, weights, weighted, ignored, smoothing, reduction, grad, shares, share
+):
     """grad[r, j] = upstream * (probabilities[r, j] * sum of a - a[j]), a the target distribution times the weights.
 
     upstream: (rows), or (1) unless reduction is 0 (none); 1 (mean) divides by the weights of the labels that count.
     """
     classes = probabilities.shape[1]
     kind = probabilities.dtype.type
-    scale = 1.0
-    if reduction == 1:
-        scale = 0.0
-        for r in range(labels.size):
-            if labels[r] != ignored:
-                scale += weights[labels[r]] if weighted else 1.0
-        scale = 1.0 / scale
+    scale = 1.0 / _total_weight(labels, weights, weighted, ignored) if reduction == 1 else 1.0
     everywhere = smoothing / classes
     spread = 1.0 * classes
     if weighted:
         spread = 0.0
         for j in range(classes):
             spread += weights[j]
-    for r in prange(probabilities.shape[0]):
+    for r in range(*span(probabilities.shape[0], shares, share)):
         row, result, label = probabilities[r], grad[r], labels[r]
         if label == ignored:
             for j in range(classes):
@@ -136,7 +146,7 @@ def cross_entropy_grad_rows(upstream, probabilities, labels, weights, weighted, 
 def _as_rows(x: np.ndarray, axis: int) -> np.ndarray:
     """x with `axis` last, contiguous, as (rows, classes); a view where x is so already."""
     moved = x if axis == x.ndim - 1 else np.moveaxis(x, axis, -1)
-    return np.ascontiguousarray(moved).reshape(-1, x.shape[axis])
+    return plain(moved, (-1, x.shape[axis]))
 
 
 def _from_rows(rows: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
@@ -150,12 +160,13 @@ def _fits(x: np.ndarray, axis: int) -> bool:
     return x.dtype.kind == "f" and x.dtype.itemsize >= 4 and x.ndim > axis and x.size > 0 and x.shape[axis] > 0
 
 
-def _normalised(run, input: np.ndarray, dim: int, dtype):
+def _normalised(body, input: np.ndarray, dim: int, dtype):
     if not _fits(input, dim) or (dtype is not None and dtype != input.dtype):
         return NotImplemented
     rows = _as_rows(input, dim)
     out = empty_like(rows)
-    (run.serial if rows.size < _PARALLEL_ELEMENTS else run)(rows, out)
+    shares = share_count(rows.size, _PARALLEL_ELEMENTS)
+    run_shares(body, shares, rows, out, shares)
     return _from_rows(out, input.shape, dim)
 
 
@@ -170,7 +181,7 @@ def log_softmax(input: np.ndarray, dim: int, *, dtype=None):
 
 
 def _labels_of(target: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(target, np.int64).reshape(-1)
+    return plain(target.astype(np.int64, copy=False))
 
 
 def softmax_cross_entropy(
@@ -188,13 +199,13 @@ def softmax_cross_entropy(
     rows = _as_rows(input, axis)
     probabilities = empty_like(rows)
     losses = np.empty(rows.shape[0], input.dtype)
-    weights = losses if weight is None else np.ascontiguousarray(weight)
-    run = cross_entropy_rows.serial if rows.size < _PARALLEL_ELEMENTS else cross_entropy_rows
-    total = run(
-        rows, _labels_of(target), weights, weight is not None, int(ignore_index), float(label_smoothing), _REDUCTIONS[reduction],
-        losses, probabilities,
-    )  # fmt: skip
-    loss = losses.reshape(target.shape) if reduction == "none" else np.asarray(total, input.dtype)
+    chosen = _labels_of(target), losses if weight is None else plain(weight), weight is not None, int(ignore_index)
+    shares = share_count(rows.size, _PARALLEL_ELEMENTS)
+    run_shares(cross_entropy_rows, shares, rows, *chosen, float(label_smoothing), losses, probabilities, shares)
+    if reduction == "none":
+        loss = losses.reshape(target.shape)
+    else:
+        loss = np.asarray(reduced_loss(losses, *chosen, reduction == "mean"), input.dtype)
     return loss, _from_rows(probabilities, input.shape, axis)
 
 
@@ -219,11 +230,10 @@ def softmax_cross_entropy_backward(
         return NotImplemented
     rows = _as_rows(probabilities, axis)
     grad = empty_like(rows)
-    upstream = np.ascontiguousarray(grad_output).reshape(-1)
-    weights = upstream if weight is None else np.ascontiguousarray(weight)
-    run = cross_entropy_grad_rows.serial if rows.size < _PARALLEL_ELEMENTS else cross_entropy_grad_rows
-    run(
-        upstream, rows, _labels_of(target), weights, weight is not None, int(ignore_index), float(label_smoothing),
-        _REDUCTIONS[reduction], grad,
+    upstream = plain(grad_output)
+    shares = share_count(rows.size, _PARALLEL_ELEMENTS)
+    run_shares(
+        cross_entropy_grad_rows, shares, upstream, rows, _labels_of(target), upstream if weight is None else plain(weight),
+        weight is not None, int(ignore_index), float(label_smoothing), _REDUCTIONS[reduction], grad, shares,
     )  # fmt: skip
     return _from_rows(grad, probabilities.shape, axis)

@@ -20,7 +20,8 @@ which prange is range, is compiled only when it is needed.
 Rules for kernels. Module-level functions without closure. One prange for each kernel, whose iterations write to different
 places: `r[j] += ...` under prange is a race that nothing reports. Only prange loops run in parallel; loops are never fused.
 Division by zero gives inf or nan, as in NumPy. Sums that should vectorise ask for `@kernel(fastmath=REDUCTION)`, which lets them
-be reordered and keeps NaN and infinity; do not write x + 1e30 - 1e30 there.
+be reordered and keeps NaN and infinity; do not write x + 1e30 - 1e30 there. Such a kernel has no prange, because LLVM would order the
+sums of its twins in two ways: `shares.run_shares` runs it in parallel.
 
 Never compiled with nogil. That alone does not keep two Python threads apart: Numba gives up the interpreter lock inside every
 prange loop, and one of its threading layers (workqueue) aborts the process when a second thread enters. So parallel kernels
@@ -147,6 +148,11 @@ class Kernel:
             raise ValueError(
                 f"kernel {function.__qualname__}: fastmath may hold {', '.join(sorted(_ALLOWED_FASTMATH))}, "
                 f"got {', '.join(sorted(fastmath - _ALLOWED_FASTMATH))}, which gives wrong results for NaN or infinity"
+            )
+        if "reassoc" in fastmath and _mentions(function, prange):
+            raise TypeError(
+                f"kernel {function.__qualname__}: with reordered sums (reassoc) the parallel kernel and its serial twin would differ in "
+                "their last bits; leave out prange, let the kernel do one share of the work and call it by kernels.shares.run_shares"
             )
         self.function = function
         self.fastmath = fastmath
