@@ -100,7 +100,7 @@ def accumulate(input: np.ndarray, dim, keepdim: bool, dtype) -> np.ndarray:
     return np.add.reduce(input, axis=dim, dtype=dtype, keepdims=keepdim)
 
 
-@op("sum", domain=reduce_domain, formula="sum of input over dim")
+@op("sum", domain=reduce_domain, formula="sum of input over dim", kernels={"cpu": "tinygrad_cv.ops.cpu.reduction:sum"})
 class sum(Op):
     """The sum over `dim` (an axis, several, or all).
 
@@ -119,7 +119,12 @@ class sum(Op):
         return restore_dims(upstream, dim, keepdim, shape).to(ctx.input_dtypes[0]).expand(shape)
 
 
-@op("mean", domain=reduce_domain, formula="sum of input over dim / number of elements summed")
+@op(
+    "mean",
+    domain=reduce_domain,
+    formula="sum of input over dim / number of elements summed",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.reduction:mean"},
+)
 class mean(Op):
     """The arithmetic mean over `dim` (an axis, several, or all).
 
@@ -306,7 +311,12 @@ def _sum_to_size_domain(draw):
     return call(draw.real(shape), draw.broadcastable(shape))
 
 
-@op("sum_to_size", domain=_sum_to_size_domain, formula="sum of input over the axes that broadcasting `size` to its shape adds")
+@op(
+    "sum_to_size",
+    domain=_sum_to_size_domain,
+    formula="sum of input over the axes that broadcasting `size` to its shape adds",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.reduction:sum_to_size"},
+)
 class sum_to_size(Op):
     """Sums `input` down to `size`, the inverse of broadcasting: what undoes it in backward.
 
@@ -336,7 +346,9 @@ class sum_to_size(Op):
             return input.copy()
         dtype = np.float32 if input.dtype == np.float16 else input.dtype
         out = np.asarray(np.add.reduce(input, axis=axes, dtype=dtype))
-        return out.reshape(shape) if dtype == input.dtype else out.reshape(shape).astype(input.dtype)
+        if dtype != input.dtype:
+            out = out.astype(input.dtype)
+        return out if out.shape == shape else out.reshape(shape)  # no view where none is needed: backward may keep the array
 
     def grad_input(upstream, ctx):
         return upstream.expand(ctx.input_shapes[0])

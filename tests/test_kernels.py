@@ -670,8 +670,37 @@ ROWS_OF_SUMS = {
     "layer_norm": lambda x: nn.functional.layer_norm(x, x.shape[1:]),
     "group_norm": lambda x: nn.functional.group_norm(x.reshape(24, 16, -1), 4),
     "batch_norm": lambda x: nn.functional.batch_norm(x.reshape(24, 16, -1), None, None, training=True),
+    "sum": lambda x: x.sum(),
+    "sum of channels": lambda x: x.reshape(24, 16, -1).sum((0, 2)),
+    "sum of columns": lambda x: x.sum(0),
+    "mean of rows": lambda x: x.mean(-1, keepdim=True),
+    "sum_to_size": lambda x: x.reshape(24, 16, 10, 20).sum_to_size(16, 1, 1),
     "batch_norm of columns": lambda x: nn.functional.batch_norm(x, None, None, training=True),
 }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("shape", "dim"),
+    [
+        ((50_000,), None), ((19, 3000), 1), ((19, 3000), (0, 1)), ((6000, 50), 0), ((9, 6, 30, 31), (0, 2, 3)), ((9, 6, 30, 31), (2, 3)),
+        ((9, 6, 30, 31), (0, 1)), ((9, 6, 30, 31), 1), ((3, 1, 19000), (0, 2)), ((1, 40000, 1), (0, 2)), ((20, 19001, 1), (0, 2)),
+    ],
+)  # fmt: skip
+def test_sums_of_large_arrays_are_exact_to_rounding(shape: tuple[int, ...], dim, dtype: str) -> None:
+    x = (np.random.default_rng(0).random(shape) + 100).astype(dtype)
+    exact = x.astype(np.longdouble).sum(dim)
+    found = tg.from_numpy(x).sum(dim)
+    assert found.dtype == np.dtype(dtype) and found.shape == exact.shape
+    np.testing.assert_allclose(found.numpy(), exact, rtol=1e-6 if dtype == "float32" else 1e-14)
+    kept = tg.from_numpy(x).mean(dim, keepdim=True)
+    np.testing.assert_allclose(
+        kept.numpy(), x.astype(np.longdouble).mean(dim, keepdims=True), rtol=1e-6 if dtype == "float32" else 1e-14
+    )
+    assert kept.shape == x.sum(dim, keepdims=True).shape
+    x.flat[1] = np.nan
+    x.flat[2] = np.inf
+    np.testing.assert_array_equal(np.isnan(tg.from_numpy(x).sum(dim).numpy()), np.isnan(x.sum(dim)))
 
 
 @two_threads

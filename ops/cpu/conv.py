@@ -447,4 +447,6 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
         with np.errstate(all="ignore"):
             return convolve_weight_grad(grad_output, input, kernel_size, stride, padding, dilation, groups)
     total = total.reshape(groups, blocks * block, offsets.size)[:, :rows, :taps]
-    return np.ascontiguousarray(total).reshape(groups * rows, channels, *kernel_size)
+    weight_grad = np.empty((groups * rows, channels, *kernel_size), input.dtype)
+    weight_grad.reshape(total.shape)[...] = total
+    return weight_grad

@@ -29,7 +29,9 @@ def gemm(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _tiled(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     """The product by register tiles, or None for a layout that they do not read in place."""
-    from . import gemm_tiles
+    from tinygrad_cv.kernels.shares import plain, run_shares
+
+    from .gemm_tiles import inner_product, outer_product
 
     rows, count = a.shape
     columns = b.shape[1]
@@ -37,11 +39,11 @@ def _tiled(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     out = empty((rows, columns), a.dtype)
     shares = kernels.get_num_threads()
     if b_plain and a_plain:
-        gemm_tiles.outer_product(a.reshape(-1), count, 1, b.reshape(-1), out.reshape(-1), rows, columns, count, shares)
+        run_shares(outer_product, shares, plain(a), plain(b), out.reshape(-1), count, 1, rows, columns, count, shares)
     elif b_plain and a.flags.f_contiguous:
-        gemm_tiles.outer_product(a.T.reshape(-1), 1, rows, b.reshape(-1), out.reshape(-1), rows, columns, count, shares)
+        run_shares(outer_product, shares, plain(a.T), plain(b), out.reshape(-1), 1, rows, rows, columns, count, shares)
     elif a_plain and b.flags.f_contiguous:
-        gemm_tiles.inner_product(a.reshape(-1), b.T.reshape(-1), out.reshape(-1), rows, columns, count, shares)
+        run_shares(inner_product, shares, plain(a), plain(b.T), out.reshape(-1), rows, columns, count, shares)
     else:
         return None
     return out

@@ -17,7 +17,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygrad_cv.kernels.jit import helper, kernel, prange
+from tinygrad_cv.kernels.jit import helper, kernel
+from tinygrad_cv.kernels.shares import span
 
 from .tiles import REGISTER_BYTES, VECTORS, Writer
 
@@ -140,29 +141,25 @@ def _outer_rows(a, a_row, a_step, b, b_step, c, c_row, first, stop, column, vect
 
 
 @kernel
-def outer_product(a, a_row, a_step, b, c, rows, columns, count, shares):
-    """c (rows, columns) = A @ B with B (count, columns) row-major, A[i, k] = a[i * a_row + k * a_step]; all flat.
-
-    shares: into how many parts the work is cut.
-    """
+def outer_product(a, b, c, a_row, a_step, rows, columns, count, shares, share):
+    """A share of c (rows, columns) = A @ B with B (count, columns) row-major, A[i, k] = a[i * a_row + k * a_step]; all flat."""
     lanes = REGISTER_BYTES // a.itemsize
     panel = VECTORS * lanes
     panels = (columns + panel - 1) // panel
-    for share in prange(shares):
-        first, stop, first_panel, stop_panel = 0, rows, 0, panels
-        if panels >= shares:
-            first_panel, stop_panel = panels * share // shares, panels * (share + 1) // shares
-        else:
-            first, stop = rows * share // shares, rows * (share + 1) // shares
-        for p in range(first_panel, stop_panel):
-            column = p * panel
-            width = min(panel, columns - column)
-            vectors = width // lanes
-            if vectors > 0:
-                _outer_rows(a, a_row, a_step, b, columns, c, columns, first, stop, column, vectors, 0, count)
-            tail = width - vectors * lanes
-            if tail > 0:
-                _outer_rows(a, a_row, a_step, b, columns, c, columns, first, stop, column + vectors * lanes, 0, tail, count)
+    first, stop, first_panel, stop_panel = 0, rows, 0, panels
+    if panels >= shares:
+        first_panel, stop_panel = span(panels, shares, share)
+    else:
+        first, stop = span(rows, shares, share)
+    for p in range(first_panel, stop_panel):
+        column = p * panel
+        width = min(panel, columns - column)
+        vectors = width // lanes
+        if vectors > 0:
+            _outer_rows(a, a_row, a_step, b, columns, c, columns, first, stop, column, vectors, 0, count)
+        tail = width - vectors * lanes
+        if tail > 0:
+            _outer_rows(a, a_row, a_step, b, columns, c, columns, first, stop, column + vectors * lanes, 0, tail, count)
 
 
 @helper
@@ -186,20 +183,19 @@ def _inner_columns(a, b, c, columns, first, stop, i, height, count):
 
 
 @kernel
-def inner_product(a, b, c, rows, columns, count, shares):
-    """c (rows, columns) = A @ B^T with A (rows, count) and B (columns, count), all row-major and flat."""
-    for share in prange(shares):
-        first_row, stop_row, first, stop = 0, rows, 0, columns
-        if columns >= 4 * shares:
-            first, stop = columns * share // shares // 4 * 4, columns * (share + 1) // shares // 4 * 4
-            if share == shares - 1:
-                stop = columns
-        else:
-            first_row, stop_row = rows * share // shares, rows * (share + 1) // shares
-        i = first_row
-        while i + 6 <= stop_row:
-            _inner_columns(a, b, c, columns, first, stop, i, 6, count)
-            i += 6
-        while i < stop_row:
-            _inner_columns(a, b, c, columns, first, stop, i, 1, count)
-            i += 1
+def inner_product(a, b, c, rows, columns, count, shares, share):
+    """A share of c (rows, columns) = A @ B^T with A (rows, count) and B (columns, count), all row-major and flat."""
+    first_row, stop_row, first, stop = 0, rows, 0, columns
+    if columns >= 4 * shares:
+        first, stop = columns * share // shares // 4 * 4, columns * (share + 1) // shares // 4 * 4
+        if share == shares - 1:
+            stop = columns
+    else:
+        first_row, stop_row = span(rows, shares, share)
+    i = first_row
+    while i + 6 <= stop_row:
+        _inner_columns(a, b, c, columns, first, stop, i, 6, count)
+        i += 6
+    while i < stop_row:
+        _inner_columns(a, b, c, columns, first, stop, i, 1, count)
+        i += 1

@@ -2,6 +2,7 @@
 
     jit          the decorator of kernels, their serial twins, their errors
     threads      how many threads they use, forks            cache      where compiled code is kept
+    shares       parallel work whose body is compiled once   memory     results' memory, used again
     formula      an operator's scalar expression as text     loops      text to loops, one file for each
     elementwise  which calls of elementwise operators go to such a loop
     fusion       a backward rule traced into one loop        ahead      compiling ahead
@@ -87,10 +88,14 @@ def resolve(operator: Operator, path: Any, device: str) -> Callable[..., Any] | 
         return None
     if callable(path):
         return path
-    if not numba_available():
-        return None
     module, _, name = path.partition(":")
-    kernel: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    try:
+        imported = importlib.import_module(module)
+    except Exception:
+        if numba_available():
+            raise
+        return None
+    kernel: Callable[..., Any] = getattr(imported, name)
     return kernel
 
 
