@@ -44,6 +44,7 @@ from . import (
     reduction,
     regularization,
     scan,
+    scattering,
     selection,
     shape,
     smooth,
@@ -66,7 +67,8 @@ __all__ = ["Operator", "discover", "get", "list_ops", "unregister"]
 def list_ops(check: int = 0) -> list[dict[str, Any]]:
     """Every registered operator, built-in and plugin, with what its declaration says.
 
-    name, provider, formula, signature; devices with kernels; kind; rule; domain and reference: where they are defined.
+    name, provider, formula, signature; devices with kernels; kind; rule; internal: made for other operators' rules and compositions;
+    domain and reference: where they are defined.
     check: draw so many examples of each and test it (see `tinygrad_cv.testing`); `test` is then the result, otherwise "not run".
     """
 
@@ -92,6 +94,7 @@ def list_ops(check: int = 0) -> list[dict[str, Any]]:
             "devices": o.devices(),
             "kind": "elementwise" if o.elementwise else "composite" if o.composite else "view" if o.view else "structured",
             "rule": "composed" if o.composite else "backward" if o.differentiable else "none (not differentiable)",
+            "internal": o.internal,
             "domain": f"{o.domain.__module__}.{o.domain.__qualname__}",
             "reference": f"{o.reference.__module__}.{o.reference.__qualname__}",
             "test": tested(o),
@@ -107,3 +110,7 @@ def __getattr__(name: str) -> Any:
     if operator is None:
         raise AttributeError(f"no operator is called {name!r}")
     return operator.function
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(o.name for o in operators() if "." not in o.name and not o.internal)})

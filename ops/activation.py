@@ -9,6 +9,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Elementwise, OneOf, Real, call, elementwise, op
+from ..random import numpy_generator
 from .arithmetic import refuse_bool
 
 AWAY_FROM_ZERO = Real(-2, 2, avoid=(0.0,))
@@ -43,6 +44,7 @@ class relu(Elementwise):
     domain=elementwise(Real(), AWAY_FROM_ZERO, threshold=0.0),
     formula="0 where input <= threshold, else grad_output",
     method=False,
+    internal=True,
 )
 class threshold_backward(Elementwise):
     """The gradient of `threshold` and its kin: grad_output where input exceeds the threshold (or is NaN), else 0."""
@@ -102,6 +104,47 @@ class leaky_relu(Elementwise):
 
     def grad_input(upstream, input, negative_slope):
         return tg.where(input > 0, upstream, upstream * negative_slope)
+
+
+def _random_slopes(input: np.ndarray, lower: float, upper: float) -> np.ndarray:
+    """What `rrelu` multiplies each element with while training: 1 where it is positive or NaN, else uniform on [lower, upper]."""
+    return np.where(input <= 0, numpy_generator().uniform(lower, upper, input.shape), 1).astype(input.dtype)
+
+
+@op(
+    "rrelu",
+    domain=elementwise(AWAY_FROM_ZERO, lower=OneOf((0.125, 0.0)), upper=OneOf((0.5, 0.125)), training=OneOf((False, True))),
+    formula="input where input > 0, else a * input, a uniform on [lower, upper]",
+    kinks=("input == 0: derivative a",),
+    source="Xu, Wang, Chen, Li: Empirical evaluation of rectified activations (arXiv:1505.00853), section 2.4",
+    method=False,
+    inplace=True,
+)
+class rrelu(Composite):
+    """input where it is positive, else a * input: a drawn for each element from [lower, upper] in training, otherwise their middle.
+
+    The gradient at 0 is a. Floating dtypes only; ValueError for lower > upper.
+    """
+
+    random = True
+
+    def prepare(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
+        require_floating("rrelu", input)
+        if lower > upper:
+            raise ValueError(f"rrelu: lower must not exceed upper, got {lower} and {upper}")
+        return input, float(lower), float(upper), bool(training), bool(inplace)
+
+    def reference(
+        input: Array, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+    ) -> np.ndarray:
+        if training:
+            return input * _random_slopes(input, lower, upper)
+        return np.where(input > 0, input, input.dtype.type((lower + upper) / 2) * input)
+
+    def compose(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
+        if training:
+            return input * tg.from_numpy(_random_slopes(input._data, lower, upper))
+        return tg.leaky_relu(input, (lower + upper) / 2)
 
 
 def _prelu_domain(draw):

@@ -7,6 +7,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, Tensor, call, op
+from .pieces import split_pieces, unbind_pieces
 from .shape import canonical_axis
 
 # Joining --------------------------------------------------------------------------------------------------------------
@@ -48,11 +49,8 @@ def _cat_arguments(name: str, tensors, dim: int) -> tuple[list[Tensor], int]:
 
 
 def _cat_gradients(upstream, ctx, dim):
-    gradients, start = [], 0
-    for shape, needed in zip(ctx.input_shapes, ctx.needs, strict=True):
-        gradients.append(upstream.narrow(dim, start, shape[dim]) if needed else None)
-        start += shape[dim]
-    return gradients
+    pieces = split_pieces(upstream, [shape[dim] for shape in ctx.input_shapes], dim)
+    return [piece if needed else None for piece, needed in zip(pieces, ctx.needs, strict=True)]
 
 
 def _cat_domain(draw):
@@ -121,7 +119,7 @@ class stack(Op):
         return np.stack(tensors, axis=dim)
 
     def backward(upstream, ctx, dim):
-        return [upstream.select(dim, i) if needed else None for i, needed in enumerate(ctx.needs)]
+        return [piece if needed else None for piece, needed in zip(unbind_pieces(upstream, dim), ctx.needs, strict=True)]
 
 
 def _same_shapes_domain(draw):
@@ -236,14 +234,6 @@ def _pieces(name: str, shape: tuple[int, ...], sizes, dim: int) -> tuple[int, li
     return axis, [min(sizes, size - start) for start in range(0, size, sizes)]
 
 
-def _cut(tensor, axis: int, sizes: list[int]) -> tuple[Tensor, ...]:
-    pieces, start = [], 0
-    for size in sizes:
-        pieces.append(tensor.narrow(axis, start, size))
-        start += size
-    return tuple(pieces)
-
-
 def _cut_array(array: np.ndarray, axis: int, sizes: list[int]) -> tuple[np.ndarray, ...]:
     return tuple(np.split(array, np.cumsum(sizes)[:-1], axis))
 
@@ -267,7 +257,8 @@ class split(Composite):
         return _cut_array(tensor, *_pieces("split", tensor.shape, split_size_or_sections, dim))
 
     def compose(tensor, split_size_or_sections, dim=0):
-        return _cut(tensor, *_pieces("split", tensor.shape, split_size_or_sections, dim))
+        axis, sizes = _pieces("split", tensor.shape, split_size_or_sections, dim)
+        return split_pieces(tensor, sizes, axis)
 
 
 def _chunk_sizes(shape: tuple[int, ...], chunks: int, dim: int) -> tuple[int, list[int]]:
@@ -293,7 +284,8 @@ class chunk(Composite):
         return _cut_array(input, *_chunk_sizes(input.shape, chunks, dim))
 
     def compose(input, chunks, dim=0):
-        return _cut(input, *_chunk_sizes(input.shape, chunks, dim))
+        axis, sizes = _chunk_sizes(input.shape, chunks, dim)
+        return split_pieces(input, sizes, axis)
 
 
 @op(
@@ -310,8 +302,7 @@ class unbind(Composite):
     def compose(input, dim=0):
         if not input.ndim:
             raise ValueError("unbind: a 0-d tensor has no axis to cut")
-        axis = canonical_axis("unbind", dim, input.ndim)
-        return tuple([input.select(axis, i) for i in range(input.shape[axis])])
+        return unbind_pieces(input, canonical_axis("unbind", dim, input.ndim))
 
 
 def _meshgrid_domain(draw):

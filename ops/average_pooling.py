@@ -157,6 +157,7 @@ def _average_grad_domain(draw):
     formula="out[n, c, o * stride + k - padding] += grad_output[n, c, o] / number of k",
     kernels={"cpu": "tinygrad_cv.ops.cpu.pool:avg_pool_input_grad"},
     method=False,
+    internal=True,
 )
 class avg_pool_input_grad(Op):
     """The gradient of average pooling over 1 to 3 axes, its adjoint: each element of `grad_output`, (N, C, *out), shared
@@ -265,6 +266,7 @@ def _adaptive_grad_domain(draw):
     formula="out[n, c, window of o] += grad_output[n, c, o] / size of the window",
     kernels={"cpu": "tinygrad_cv.ops.cpu.pool:adaptive_avg_pool_input_grad"},
     method=False,
+    internal=True,
 )
 class adaptive_avg_pool_input_grad(Op):
     """The gradient of adaptive average pooling over 1 to 3 axes: `grad_output`, (N, C, *out), shared out to (N, C,

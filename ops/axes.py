@@ -121,6 +121,23 @@ class swapaxes(Op):
         return upstream.transpose(axis0, axis1)
 
 
+@op("swapdims", domain=_two_axes_domain, formula="input with axes dim0 and dim1 swapped")
+class swapdims(Op):
+    """A view of `input` with axes `dim0` and `dim1` swapped, as `transpose`."""
+
+    view = True
+
+    def prepare(input, dim0, dim1):
+        n = input._data.ndim
+        return input, canonical_axis("swapdims", dim0, n, "dim0"), canonical_axis("swapdims", dim1, n, "dim1")
+
+    def reference(input: Array, dim0: int, dim1: int) -> np.ndarray:
+        return input.swapaxes(dim0, dim1) if input.ndim else input[...]
+
+    def grad_input(upstream, dim0, dim1):
+        return upstream.transpose(dim0, dim1)
+
+
 @op("t", domain=lambda draw: call(draw.real(draw.shape((0, 2)))), formula="input^T")
 class t(Op):
     """The transpose of a matrix, as a view; a tensor of fewer axes stays as it is. ValueError for more than two axes."""

@@ -60,6 +60,23 @@ def _parse(equation: str, shapes) -> tuple[list[list], list]:
     return operands, result
 
 
+def _from_sublists(arguments: tuple) -> tuple[str, list]:
+    """The equation and the operands of `einsum(a, [0, 1], b, [1, 2], [0, 2])`: label n is the n-th letter, upper case first."""
+    terms = [*arguments[1::2], *arguments[-1:]] if len(arguments) % 2 else arguments[1::2]
+    operands = list(arguments[: len(arguments) // 2 * 2 : 2])
+
+    def written(place: str, sublist) -> str:
+        if not isinstance(sublist, (list, tuple)):
+            raise TypeError(f"einsum: expected a list of labels for {place}, got {type(sublist).__name__}")
+        for label in sublist:
+            if label is not Ellipsis and not (isinstance(label, (int, np.integer)) and 0 <= label < len(_LETTERS)):
+                raise ValueError(f"einsum: labels must be integers in [0, {len(_LETTERS)}) or ..., got {label!r} for {place}")
+        return "".join(["..." if label is Ellipsis else (_LETTERS[26:] + _LETTERS)[label] for label in sublist])
+
+    equation = ",".join([written(f"operand {i}", term) for i, term in enumerate(terms[: len(operands)])])
+    return equation + ("->" + written("the result", terms[-1]) if len(arguments) % 2 else ""), operands
+
+
 def _hidden(labels: list) -> int:
     return len([label for label in labels if isinstance(label, int)])
 
@@ -141,6 +158,9 @@ def _einsum_domain(draw):
 class einsum(Composite):
     """Einstein summation: `einsum("bij,bjk->bik", x, y)`.
 
+    Or with a list of labels after each operand and one for the result: `einsum(x, [0, 1, 2], y, [0, 2, 3], [0, 1, 3])`, in which
+    0 to 51 stand for A to Z and a to z, and ... for an ellipsis.
+
     One letter names each axis; a label missing from the result is summed over; a label repeated in a term takes the
     diagonal; an ellipsis stands for the axes not named, which broadcast. Without "->" the result has the ellipsis, then the
     labels that occur once, in order (upper case first). Operands of one dtype, taken from left to right as matrix products.
@@ -148,17 +168,23 @@ class einsum(Composite):
     """
 
     def prepare(equation, *operands):
-        if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        if isinstance(equation, tg.Tensor) and operands:
+            equation, operands = _from_sublists((equation, *operands))
+        elif len(operands) == 1 and isinstance(operands[0], (list, tuple)):
             operands = tuple(operands[0])
         if not isinstance(equation, str) or not operands:
             raise ValueError(
-                f"einsum: expected an equation and at least one Tensor, got {equation!r} and {len(operands)} operands"
+                f"einsum: expected an equation and Tensors, or Tensors each with a list of labels; got a {type(equation).__name__} and "
+                f"{len(operands)} operands"
             )
+        for i, operand in enumerate(operands):
+            if not isinstance(operand, tg.Tensor):
+                raise TypeError(f"einsum: expected a Tensor for operand {i}, got {type(operand).__name__}")
         same_dtype("einsum", **{f"operand {i}": t for i, t in enumerate(operands)})
         _parse(equation, [t.shape for t in operands])
         return equation, operands
 
-    def reference(equation: str, *operands: list[Array]) -> np.ndarray:
+    def reference(equation, *operands: list[Array]) -> np.ndarray:
         return np.asarray(np.einsum(equation, *operands))
 
     def compose(equation, *operands):

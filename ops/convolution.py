@@ -166,6 +166,7 @@ def _input_grad_domain(draw):
     kernels={"cpu": "tinygrad_cv.ops.cpu.conv:conv_input_grad"},
     cost=_input_grad_cost,
     method=False,
+    internal=True,
 )
 class conv_input_grad(Op):
     """The gradient of a convolution in its input, for 1 to 3 spatial axes: the adjoint of x -> conv(x, weight).
@@ -213,6 +214,7 @@ def _weight_grad_domain(draw):
     kernels={"cpu": "tinygrad_cv.ops.cpu.conv:conv_weight_grad"},
     cost=_weight_grad_cost,
     method=False,
+    internal=True,
 )
 class conv_weight_grad(Op):
     """The gradient of a convolution in its weight, for 1 to 3 spatial axes: the adjoint of w -> conv(input, w).

@@ -94,7 +94,7 @@ def _lookup_domain(draw):
     return call(draw.integers(draw.shape((0, 2)), 0, rows), draw.real((rows, width)), None, False)
 
 
-@op("embedding_lookup", domain=_lookup_domain, formula="out[...] = weight[input[...]]", method=False)
+@op("embedding_lookup", domain=_lookup_domain, formula="out[...] = weight[input[...]]", method=False, internal=True)
 class embedding_lookup(Op):
     """`embedding` without its in-place renormalisation. The gradient skips padding_idx and divides by counts where asked to."""
 
@@ -132,6 +132,7 @@ def row_factors(input: np.ndarray, padding_idx: int | None, scale_grad_by_freq: 
     formula="out = zeros(num_embeddings, D); out[input[...]] += grad_output[...]",
     kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:embedding_backward"},
     method=False,
+    internal=True,
 )
 class embedding_backward(Op):
     """The gradient of `embedding` for its table: rows of grad_output (..., D) added up at their indices, shape (V, D)."""

@@ -10,7 +10,22 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
-from .reduction import canonical_dims, one_dim_domain, ordered_domain, require_elements, restore_dims, single_dim
+from .reduction import canonical_dims, one_dim_domain, ordered_domain, restore_dims, single_dim
+
+
+def _require_elements(name: str, input, dims: tuple[int, ...], what: str) -> None:
+    """ValueError if there is nothing among which to look for `what`."""
+    empty = [d for d in dims if input.shape[d] == 0]
+    if not empty:
+        return
+    if len(dims) == input.ndim:
+        raise ValueError(
+            f"{name}: a tensor of shape {input.shape} is empty and has no {what} element; look at numel() first, or give as dim an axis "
+            "that has elements"
+        )
+    raise ValueError(
+        f"{name}: axis {empty[0]} of a tensor of shape {input.shape} is empty and has no {what} element; give another dim"
+    )
 
 
 class _Extremum(Op):
@@ -31,7 +46,7 @@ class amax(_Extremum):
 
     def prepare(input, dim=None, keepdim=False):
         dim = canonical_dims("amax", dim, input.ndim)
-        require_elements("amax", input, dim)
+        _require_elements("amax", input, dim, "largest")
         return input, dim, bool(keepdim)
 
     def reference(input: Array, dim=None, keepdim: bool = False) -> np.ndarray:
@@ -47,7 +62,7 @@ class amin(_Extremum):
 
     def prepare(input, dim=None, keepdim=False):
         dim = canonical_dims("amin", dim, input.ndim)
-        require_elements("amin", input, dim)
+        _require_elements("amin", input, dim, "smallest")
         return input, dim, bool(keepdim)
 
     def reference(input: Array, dim=None, keepdim: bool = False) -> np.ndarray:
@@ -68,7 +83,7 @@ def scatter_chosen(upstream, indices, dim: int, keepdim: bool, shape: tuple[int,
         return upstream
     if not keepdim:
         upstream, indices = upstream.unsqueeze(dim), indices.unsqueeze(dim)
-    return tg.zeros(shape, dtype=upstream.dtype).scatter(dim, indices, upstream)
+    return tg.scatter_src(tg.zeros(shape, dtype=upstream.dtype), dim, indices, upstream)
 
 
 def _dim_domain(draw):
@@ -76,7 +91,14 @@ def _dim_domain(draw):
     return call(draw.distinct(shape), draw.integer(-len(shape), len(shape) - 1), draw.boolean())
 
 
-@op("max_dim", domain=_dim_domain, formula="largest input along dim, and where", kinks=["ties: the first"], method=False)
+@op(
+    "max_dim",
+    domain=_dim_domain,
+    formula="largest input along dim, and where",
+    kinks=["ties: the first"],
+    method=False,
+    internal=True,
+)
 class max_dim(Op):
     """(values, indices) of the largest element along one axis: what `max(input, dim)` computes. Of tied elements, the first."""
 
@@ -84,7 +106,7 @@ class max_dim(Op):
 
     def prepare(input, dim, keepdim=False):
         dim = single_dim("max", dim, input.ndim)
-        require_elements("max", input, (dim,) if input.ndim else ())
+        _require_elements("max", input, (dim,) if input.ndim else (), "largest")
         return input, dim, bool(keepdim)
 
     def reference(input: Array, dim: int, keepdim: bool = False):
@@ -94,7 +116,14 @@ class max_dim(Op):
         return scatter_chosen(upstream, indices, dim, keepdim, ctx.input_shapes[0])
 
 
-@op("min_dim", domain=_dim_domain, formula="smallest input along dim, and where", kinks=["ties: the first"], method=False)
+@op(
+    "min_dim",
+    domain=_dim_domain,
+    formula="smallest input along dim, and where",
+    kinks=["ties: the first"],
+    method=False,
+    internal=True,
+)
 class min_dim(Op):
     """(values, indices) of the smallest element along one axis: what `min(input, dim)` computes.
 
@@ -105,7 +134,7 @@ class min_dim(Op):
 
     def prepare(input, dim, keepdim=False):
         dim = single_dim("min", dim, input.ndim)
-        require_elements("min", input, (dim,) if input.ndim else ())
+        _require_elements("min", input, (dim,) if input.ndim else (), "smallest")
         return input, dim, bool(keepdim)
 
     def reference(input: Array, dim: int, keepdim: bool = False):
@@ -134,7 +163,7 @@ def _three_forms(name: str, input, dim, keepdim, other):
     if other is not None and dim is not None:
         raise TypeError(f"{name}: give either dim or other, not both")
     if dim is None and other is None:
-        require_elements(name, input, tuple(range(input.ndim)))
+        _require_elements(name, input, tuple(range(input.ndim)), "largest" if name == "max" else "smallest")
     return input, dim, keepdim, other
 
 
@@ -201,6 +230,7 @@ class aminmax(Composite):
         return np.min(input, axis=dim, keepdims=keepdim), np.max(input, axis=dim, keepdims=keepdim)
 
     def compose(input, *, dim=None, keepdim=False):
+        _require_elements("aminmax", input, canonical_dims("aminmax", dim, input.ndim), "smallest or largest")
         return tg.ops.get("aminmax").result(input.amin(dim, keepdim), input.amax(dim, keepdim))
 
 
@@ -208,7 +238,7 @@ def _prepare_arg(name: str, input, dim, keepdim):
     dims = tuple(range(input.ndim)) if dim is None else (single_dim(name, dim, input.ndim),) if input.ndim else ()
     if dim is not None and not input.ndim:
         single_dim(name, dim, 0)
-    require_elements(name, input, dims)
+    _require_elements(name, input, dims, "largest" if name == "argmax" else "smallest")
     return input, None if dim is None or not input.ndim else dims[0], bool(keepdim)
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing along one axis by a tensor of positions: gather, scatter, index_select and their like."""
+"""Reading and writing by tensors of positions: gather, index_select, index_put and their like. (scatter: scattering.py)"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_positions(name: str, index, size: int, axis: int, argument: str = "ind
         raise IndexError(f"{name}: `{argument}` holds {bad}, which is out of range for axis {axis} of size {size}")
 
 
-def _check_grid(name: str, input, dim: int, index, argument: str = "index") -> int:
+def check_grid(name: str, input, dim: int, index, argument: str = "index") -> int:
     """The axis of a gather or scatter: `index` has as many axes as `input` and is no larger on the others."""
     axis = canonical_axis(name, dim, input.ndim)
     size = input.shape[axis] if input.ndim else 1
@@ -39,29 +39,7 @@ def _check_grid(name: str, input, dim: int, index, argument: str = "index") -> i
     return axis
 
 
-def _leading(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """The index of the first shape[k] elements along every axis."""
-    return tuple(slice(0, n) for n in shape)
-
-
-def _places(shape: tuple[int, ...], index: np.ndarray, dim: int) -> np.ndarray:
-    """Where elements [i, j, ..., index[i, j, ...], ...] lie in an array of `shape`, counted in row-major order; 1-D.
-
-    One line of places makes the order of writing that of `index`, whatever the layout of the operands.
-    """
-    if not index.ndim:
-        return index.reshape(-1)
-    grid = list(np.ogrid[_leading(index.shape)])
-    grid[dim] = index
-    return np.ravel_multi_index(tuple(np.broadcast_arrays(*grid)), shape).reshape(-1) if index.size else index.reshape(-1)
-
-
-def _written(index: np.ndarray, src: np.ndarray) -> np.ndarray:
-    """The elements of `src` that belong to `index`, in its order."""
-    return (src[_leading(index.shape)] if index.ndim else src).reshape(-1)[: index.size]
-
-
-def _grid_domain(draw):
+def grid_domain(draw):
     """An input, an axis, and positions along it that may cover only part of the other axes."""
     shape = draw.shape((1, 3), 2, 4)
     dim = draw.integer(0, len(shape) - 1)
@@ -70,7 +48,7 @@ def _grid_domain(draw):
     return draw.real(shape), draw.choice([dim, dim - len(shape)]), draw.integers(grid, 0, shape[dim])
 
 
-@op("gather", domain=lambda draw: call(*_grid_domain(draw)), formula="out[i, j, k] = input[i, index[i, j, k], k] for dim = 1")
+@op("gather", domain=lambda draw: call(*grid_domain(draw)), formula="out[i, j, k] = input[i, index[i, j, k], k] for dim = 1")
 class gather(Op):
     """The elements of `input` at positions `index` along axis `dim`; the result has the shape of `index`.
 
@@ -81,7 +59,7 @@ class gather(Op):
     nondiff = ("index",)
 
     def prepare(input, dim, index, *, sparse_grad=False):
-        return input, _check_grid("gather", input, dim, index), index, bool(sparse_grad)
+        return input, check_grid("gather", input, dim, index), index, bool(sparse_grad)
 
     def reference(input: Array, dim: int, index: Array, *, sparse_grad: bool = False) -> np.ndarray:
         if not input.ndim or not index.ndim:
@@ -91,91 +69,6 @@ class gather(Op):
 
     def grad_input(upstream, ctx, dim, index):
         return tg.zeros(ctx.input_shapes[0], dtype=upstream.dtype).scatter_add(dim, index, upstream)
-
-
-def _source(name: str, input, index, src, argument: str = "src") -> Tensor:
-    """What is scattered: a number for all places, or a Tensor of input's dtype that covers `index`."""
-    if not isinstance(src, Tensor):
-        return tg.full(index.shape, src, dtype=input.dtype)
-    if src.dtype != input.dtype:
-        raise TypeError(f"{name}: `{argument}` has dtype {src.dtype}, expected that of input, {input.dtype}; use .to(dtype)")
-    have, room = index.shape or (1,), src.shape or (1,)
-    if index.numel() and (len(have) != len(room) or any(h > r for h, r in zip(have, room, strict=True))):
-        raise ValueError(f"{name}: `index` of shape {index.shape} is larger than `{argument}` of shape {src.shape}")
-    return src
-
-
-def _source_gradient(gradient, index, shape):
-    """The gradient of a scattered tensor from that at its places: zeros where it is larger than `index`."""
-    return gradient if gradient.shape == shape else tg.getitem_backward(gradient, shape, _leading(index.shape))
-
-
-def _scatter_domain(draw):
-    x, dim, index = _grid_domain(draw)
-    shape = index.shape if draw.boolean() else tuple(n + draw.integer(0, 1) for n in index.shape)
-    return call(x, dim, index, draw.real(shape))
-
-
-@op(
-    "scatter", domain=_scatter_domain, formula="out = input; out[i, index[i, j, k], k] = src[i, j, k] for dim = 1", inplace=True
-)
-class scatter(Op):
-    """`input` with the elements at positions `index` along axis `dim` replaced by those of `src`, a Tensor or a number.
-
-    index: integers, with as many axes as `input`, on axes other than `dim` no larger; src: of input's dtype, at least as large
-    as `index`. Where a position is written twice, the last value stays, and only it receives the gradient.
-    IndexError for a position outside 0 .. size - 1.
-    """
-
-    nondiff = ("index",)
-
-    def prepare(input, dim, index, src):
-        dim = _check_grid("scatter", input, dim, index)
-        return input, dim, index, _source("scatter", input, index, src)
-
-    def reference(input: Array, dim: int, index: Array, src: Array) -> np.ndarray:
-        out = input.copy()
-        out.reshape(-1)[_places(input.shape or (1,), index, dim)] = _written(index, src)
-        return out
-
-    def grad_input(upstream, dim, index):
-        return upstream.scatter(dim, index, 0)
-
-    def grad_src(upstream, ctx, dim, index):
-        order = tg.arange(index.numel()).reshape(index.shape)
-        kept = tg.zeros(upstream.shape, dtype=tg.int64).scatter(dim, index, order).gather(dim, index).eq(order)
-        gradient = upstream.gather(dim, index) * kept.to(upstream.dtype)
-        return _source_gradient(gradient, index, ctx.input_shapes[2])
-
-
-@op(
-    "scatter_add",
-    domain=_scatter_domain,
-    formula="out = input; out[i, index[i, j, k], k] += src[i, j, k] for dim = 1",
-    inplace=True,
-)
-class scatter_add(Op):
-    """`input` with the elements of `src` added at positions `index` along axis `dim`; what goes to one place is summed.
-
-    Shapes and errors as in `scatter`.
-    """
-
-    nondiff = ("index",)
-
-    def prepare(input, dim, index, src):
-        dim = _check_grid("scatter_add", input, dim, index)
-        return input, dim, index, _source("scatter_add", input, index, src)
-
-    def reference(input: Array, dim: int, index: Array, src: Array) -> np.ndarray:
-        out = input.copy()
-        np.add.at(out.reshape(-1), _places(input.shape or (1,), index, dim), _written(index, src))
-        return out
-
-    def grad_input(upstream):
-        return upstream
-
-    def grad_src(upstream, ctx, dim, index):
-        return _source_gradient(upstream.gather(dim, index), index, ctx.input_shapes[2])
 
 
 def _check_line(name: str, input, dim: int, index) -> int:
@@ -346,3 +239,64 @@ class take_along_dim(Composite):
                     raise ValueError(f"take_along_dim: shapes {input.shape} and {indices.shape} do not broadcast on axis {k}")
                 shapes[0][k] = shapes[1][k] = b if a == 1 else a
         return input.expand(shapes[0]).gather(axis, indices.expand(shapes[1]))
+
+
+def _index_put_domain(draw):
+    x = draw.real((3, 4, 2))
+    where = draw.choice(
+        [
+            (draw.integers((3,), -3, 3),),
+            (draw.mask((3, 4)),),
+            (draw.integers((2, 1), 0, 3), draw.integers((2,), 0, 4)),
+            (None, draw.integers((2,), 0, 4)),
+            (draw.integers((2,), 0, 3), None, draw.integers((2,), -2, 2)),
+        ]
+    )
+    region = x[_slices_for(where)].shape
+    values = draw.real(draw.choice([region, draw.broadcastable(region), ()]))
+    return call(x, where, values, draw.boolean())
+
+
+def _slices_for(indices) -> tuple:
+    return tuple([slice(None) if i is None else i for i in indices])
+
+
+@op(
+    "index_put",
+    domain=_index_put_domain,
+    formula="out = input; out[indices] = values, or += values where accumulate",
+    inplace=True,
+)
+class index_put(Composite):
+    """`input` with `values` (broadcast) written where the tensors in `indices` point, or added there if `accumulate`.
+
+    indices: a tuple of integer or bool Tensors, one for each of the first axes (a mask stands for as many as it has), None for all
+    of an axis; they broadcast as in `x[indices]`. values: a Tensor of input's dtype. Of several values for one place all are added;
+    without `accumulate` the last stays, and only it receives the gradient. TypeError for other arguments, IndexError for a position
+    out of range, ValueError where values do not broadcast.
+    """
+
+    def reference(input: Array, indices: tuple, values: Array, accumulate: bool = False) -> np.ndarray:
+        out, where = input.copy(), _slices_for(indices)
+        if accumulate:
+            np.add.at(out, where, values)
+        else:
+            tg.indexing.put(out, where, values)
+        return out
+
+    def compose(input, indices, values, accumulate=False):
+        if not isinstance(indices, (tuple, list)) or not all(isinstance(i, (Tensor, np.ndarray, type(None))) for i in indices):
+            raise TypeError("index_put: expected `indices` as a tuple of Tensors (None for all of an axis)")
+        if not isinstance(values, Tensor):
+            raise TypeError(f"index_put: expected a Tensor for `values`, got {type(values).__name__}")
+        if values.dtype != input.dtype:
+            raise TypeError(
+                f"index_put: `values` has dtype {values.dtype}, expected that of input, {input.dtype}; use .to(dtype)"
+            )
+        items, _ = tg.indexing.canonical(_slices_for(indices), input.shape, "index_put")
+        items = tuple([i.copy() if isinstance(i, np.ndarray) else i for i in items])  # backward needs them as they are now
+        values = tg.indexing.fitting("index_put", input, items, values)
+        if not accumulate:
+            return tg.setitem(input, values, items)
+        region = np.broadcast_to(np.False_, input.shape)[items].shape
+        return input + tg.getitem_backward(values.expand(region), input.shape, items)

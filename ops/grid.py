@@ -37,6 +37,7 @@ def _sample_domain(draw):
     formula="out[n, c, p] = sum_k weights[n, k, p] * input[n, c, index[n, k, p]]",
     kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:sample_taps"},
     method=False,
+    internal=True,
 )
 class sample_taps(Op):
     """Weighted sums of elements read by index: input (N, C, L), index and weights (N, K, P) -> (N, C, P). Index -1 reads 0."""
@@ -66,6 +67,7 @@ def _scatter_domain(draw):
     formula="out[n, c, index[n, k, p]] += weights[n, k, p] * grad_output[n, c, p]",
     kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:scatter_taps"},
     method=False,
+    internal=True,
 )
 class scatter_taps(Op):
     """The adjoint of `sample_taps` for its input: grad_output (N, C, P) spread over (N, C, length)."""
@@ -96,6 +98,7 @@ def _products_domain(draw):
     formula="out[n, k, p] = sum_c grad_output[n, c, p] * input[n, c, index[n, k, p]]",
     kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:tap_products"},
     method=False,
+    internal=True,
 )
 class tap_products(Op):
     """The adjoint of `sample_taps` for its weights: grad_output (N, C, P) times what each tap read, summed over channels."""

@@ -80,7 +80,13 @@ def _getitem_backward_domain(draw):
     return call(draw.real(x[where].shape), x.shape, where)
 
 
-@op("getitem_backward", domain=_getitem_backward_domain, formula="out = zeros(shape); out[index] += input", method=False)
+@op(
+    "getitem_backward",
+    domain=_getitem_backward_domain,
+    formula="out = zeros(shape); out[index] += input",
+    method=False,
+    internal=True,
+)
 class getitem_backward(Op):
     """Zeros of `shape` with `input` added at `index`; elements indexed twice receive both. The adjoint of `x[index]`."""
 
@@ -155,7 +161,7 @@ def _view_scatter_domain(draw):
     return call(x, draw.real(_seen(x, chain).shape), chain)
 
 
-@op("view_scatter", domain=_view_scatter_domain, formula="out = input; chain(out) = src", method=False)
+@op("view_scatter", domain=_view_scatter_domain, formula="out = input; chain(out) = src", method=False, internal=True)
 class view_scatter(Op):
     """`input` with the region that the view operators in `chain` address replaced by `src`.
 

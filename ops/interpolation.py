@@ -19,6 +19,7 @@ _LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}
 _SMOOTH = {**_LINEAR, "bicubic": 4}
 MODES = ("nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear", "area")
 CUBIC_SHARPNESS = -0.75  # the constant a of Keys' kernel, PyTorch's and OpenCV's choice
+_ANTIALIAS_SHARPNESS = -0.5  # and Pillow's, which PyTorch takes for antialias=True
 
 
 def cubic_weights(t: np.ndarray | Tensor) -> list:
@@ -34,7 +35,8 @@ def cubic_weights(t: np.ndarray | Tensor) -> list:
 def taps(length: int, size: int, kind: str, align_corners: bool, scale: float | None) -> tuple[np.ndarray, np.ndarray]:
     """For each of `size` outputs the input positions it reads and their weights, both (size, k).
 
-    kind: 'nearest', 'nearest-exact', 'linear', 'cubic' or 'area'. scale: output pixels for each input pixel, None for size / length.
+    kind: 'nearest', 'nearest-exact', 'linear', 'cubic', 'linear_antialias', 'cubic_antialias' or 'area'. scale: output pixels for
+    each input pixel, None for size / length.
     """
     steps = np.arange(size)
     if kind == "area":
@@ -55,9 +57,12 @@ def taps(length: int, size: int, kind: str, align_corners: bool, scale: float | 
             index = np.floor((steps.astype(np.float32) + offset) * ratio).astype(np.int64)
         return np.clip(index, 0, length - 1)[:, None], np.ones((size, 1))
     if align_corners:
-        position = steps * ((length - 1) / (size - 1) if size > 1 else 0.0)
+        ratio = (length - 1) / (size - 1) if size > 1 else 0.0
     else:
-        position = (steps + 0.5) * (length / size if scale is None else 1.0 / scale) - 0.5
+        ratio = length / size if scale is None else 1.0 / scale
+    if kind.endswith("antialias"):
+        return _antialias_taps(length, size, kind, ratio)
+    position = steps * ratio if align_corners else (steps + 0.5) * ratio - 0.5
     if kind == "linear":
         position = np.clip(position, 0, length - 1)
         first = np.minimum(np.floor(position).astype(np.int64), length - 1)
@@ -86,6 +91,28 @@ def transposed_taps(
     return back, shares
 
 
+def _antialias_taps(length: int, size: int, kind: str, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """The table of 'linear_antialias' and 'cubic_antialias': the kernel is stretched by `ratio`, input pixels for each output pixel,
+    where that is above 1, and what is left of it inside the image is scaled to sum 1.
+    """
+    reach = 1 if kind == "linear_antialias" else 2
+    stretch = max(ratio, 1.0)
+    centre = ratio * (np.arange(size) + 0.5)
+    first = np.maximum((centre - reach * stretch + 0.5).astype(np.int64), 0)
+    last = np.minimum((centre + reach * stretch + 0.5).astype(np.int64), length)
+    index = first[:, None] + np.arange(int((last - first).max()))
+    distance = np.abs(index + 0.5 - centre[:, None]) / stretch
+    if reach == 1:
+        weights = np.maximum(1 - distance, 0)
+    else:
+        a = _ANTIALIAS_SHARPNESS
+        inner = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+        outer = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+        weights = np.where(distance < 1, inner, np.where(distance < 2, outer, 0))
+    weights[index >= last[:, None]] = 0
+    return np.minimum(index, length - 1), weights / weights.sum(1, keepdims=True)
+
+
 def apply_taps(input: np.ndarray, dim: int, index: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """out[..., o, ...] = sum_k weights[o, k] * input[..., index[o, k], ...] along axis `dim`."""
     shape = tuple(-1 if i == dim else 1 for i in range(input.ndim))
@@ -99,8 +126,8 @@ def apply_taps(input: np.ndarray, dim: int, index: np.ndarray, weights: np.ndarr
 
 
 def _axis_attributes(draw):
-    kind = draw.choice(["linear", "nearest", "nearest-exact", "cubic", "area"])
-    align = kind in ("linear", "cubic") and draw.boolean()
+    kind = draw.choice(["linear", "nearest", "nearest-exact", "cubic", "area", "linear_antialias", "cubic_antialias"])
+    align = kind.startswith(("linear", "cubic")) and draw.boolean()
     scale = None if align or kind == "area" else draw.choice([None, 1.4])
     return draw.integer(1, 6), kind, align, scale
 
@@ -117,9 +144,11 @@ def _axis_domain(draw):
     formula="out[o] = sum_k weight[o, k] * input[index[o, k]] along dim",
     kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:interpolate_axis"},
     method=False,
+    internal=True,
 )
 class interpolate_axis(Op):
-    """One axis of `input` resized to `size`. kind: 'nearest', 'nearest-exact', 'linear', 'cubic' or 'area'.
+    """One axis of `input` resized to `size`. kind: 'nearest', 'nearest-exact', 'linear', 'cubic', 'area', or 'linear_antialias' and
+    'cubic_antialias', whose kernels are as wide as an output pixel where that is wider than an input pixel.
 
     scale: output pixels for each input pixel, used for the positions; None for the ratio of the sizes.
     """
@@ -142,6 +171,7 @@ def _axis_backward_domain(draw):
     formula="out[index[o, k]] += weight[o, k] * grad_output[o] along dim",
     kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:interpolate_axis_backward"},
     method=False,
+    internal=True,
 )
 class interpolate_axis_backward(Op):
     """The adjoint of `interpolate_axis`: spreads each value back over the `length` positions that it was read from."""
@@ -168,12 +198,19 @@ def _interpolate_domain(draw):
     ndim = _SMOOTH.get(mode) or draw.integer(3, 5)
     shape = (1, draw.integer(1, 2), *draw.shape(ndim - 2, 1, 4 if ndim < 5 else 3))
     align = draw.choice([None, True, False]) if mode in _SMOOTH else None
+    options = {"antialias": draw.boolean()} if mode in ("bilinear", "bicubic") else {}
     if draw.boolean():
-        return call(draw.real(shape), size=draw.shape(ndim - 2, 1, 5 if ndim < 5 else 3), mode=mode, align_corners=align)
+        size = draw.shape(ndim - 2, 1, 5 if ndim < 5 else 3)
+        return call(draw.real(shape), size=size, mode=mode, align_corners=align, **options)
     scale = draw.choice([2, 1.6, (1.5,) * (ndim - 2)])
-    return call(
-        draw.real(shape), scale_factor=scale, mode=mode, align_corners=align, recompute_scale_factor=draw.choice([None, True])
-    )
+    options["recompute_scale_factor"] = draw.choice([None, True])
+    return call(draw.real(shape), scale_factor=scale, mode=mode, align_corners=align, **options)
+
+
+def _upsample_domain(draw):
+    drawn = _interpolate_domain(draw)
+    own = ("size", "scale_factor", "mode", "align_corners")
+    return call(*drawn.args, **{name: value for name, value in drawn.kwargs.items() if name in own})
 
 
 def _dense(length: int, size: int, kind: str, align_corners: bool, scale: float | None) -> np.ndarray:
@@ -189,6 +226,13 @@ def _dense(length: int, size: int, kind: str, align_corners: bool, scale: float 
             at = np.float32(o + (0.5 if kind == "nearest-exact" else 0)) * np.float32(ratio)
             matrix[o, min(math.floor(at), length - 1)] = 1
             continue
+        if kind.endswith("antialias"):
+            ratio = (length - 1) / max(size - 1, 1) if align_corners else ratio
+            d, a = np.abs((np.arange(length) + 0.5 - (o + 0.5) * ratio) / max(ratio, 1)), _ANTIALIAS_SHARPNESS
+            keys = np.where(d < 1, (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4) * (d < 2))
+            weights = np.maximum(0, 1 - d) if kind.startswith("linear") else keys
+            matrix[o] = weights / weights.sum()
+            continue
         centre = o * (length - 1) / max(size - 1, 1) if align_corners else (o + 0.5) * ratio - 0.5
         if kind == "linear":
             matrix[o] = np.maximum(0, 1 - np.abs(np.clip(centre, 0, length - 1) - np.arange(length)))
@@ -200,14 +244,17 @@ def _dense(length: int, size: int, kind: str, align_corners: bool, scale: float 
     return matrix
 
 
-_KINDS = {"bilinear": "linear", "trilinear": "linear", "bicubic": "cubic"}
+def _kind(mode: str, antialias: bool) -> str:
+    """What `interpolate_axis` calls the mode along one axis."""
+    kind = {"bilinear": "linear", "trilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
+    return f"{kind}_antialias" if antialias else kind
 
 
 @op(
     "interpolate",
     domain=_interpolate_domain,
     formula="out[o] = sum_i w(o, i) * input[i], axis by axis",
-    source="bicubic: Keys 1981, with a = -0.75",
+    source="bicubic: Keys 1981, with a = -0.75 (antialias: a = -0.5)",
     method=False,
 )
 class interpolate(Composite):
@@ -216,10 +263,10 @@ class interpolate(Composite):
     mode: 'nearest' (the pixel at floor(o * ratio)), 'nearest-exact' (the pixel whose centre is nearest), 'linear' (3-D input),
     'bilinear' and 'bicubic' (4-D), 'trilinear' (5-D), 'area' (the mean over the pixels covered). align_corners (linear and cubic
     modes): True puts the centres of the corner pixels on each other, False (None) the corners of the images.
-    recompute_scale_factor: True takes the ratio of the sizes, not `scale_factor`, for the positions.
+    recompute_scale_factor: True takes the ratio of the sizes, not `scale_factor`, for the positions. antialias: True ('bilinear' and
+    'bicubic') widens the kernel where the image shrinks, so that every pixel counts; bicubic then has a = -0.5.
 
-    ValueError for a mode that does not fit the axes, for both or neither of size and scale_factor, and for antialias=True, which is
-    not supported.
+    ValueError for a mode that does not fit the axes or antialias, and for both or neither of size and scale_factor.
     """
 
     def prepare(
@@ -230,8 +277,8 @@ class interpolate(Composite):
             raise TypeError(f"{name}: expected a floating Tensor, got {getattr(input, 'dtype', type(input).__name__)}")
         if mode not in MODES:
             raise ValueError(f"{name}: mode must be one of {', '.join(MODES)}, got {mode!r}")
-        if antialias:
-            raise ValueError(f"{name}: antialias=True is not supported; use mode='area' to shrink without aliasing")
+        if antialias and mode not in ("bilinear", "bicubic"):
+            raise ValueError(f"{name}: antialias=True needs mode 'bilinear' or 'bicubic', got {mode!r}")
         axes = input.ndim - 2
         if not 1 <= axes <= 3 or input.ndim != _SMOOTH.get(mode, input.ndim):
             wanted = _SMOOTH.get(mode, "3, 4 or 5")
@@ -253,7 +300,7 @@ class interpolate(Composite):
                 scales = None
         if any(s < 1 for s in (*sizes, *input.shape[2:])):
             raise ValueError(f"{name}: spatial sizes must be at least 1, got {input.shape[2:]} to be resized to {sizes}")
-        return input, sizes, scales, mode, bool(align_corners), None, False
+        return input, sizes, scales, mode, bool(align_corners), None, bool(antialias)
 
     def reference(
         input: Array, size=None, scale_factor=None, mode: str = "nearest", align_corners: bool | None = None,
@@ -262,43 +309,36 @@ class interpolate(Composite):
         out = input.astype(np.float64)
         for axis, wanted in enumerate(size, 2):
             scale = None if scale_factor is None else scale_factor[axis - 2]
-            matrix = _dense(input.shape[axis], wanted, _KINDS.get(mode, mode), align_corners, scale)
+            if antialias and wanted == input.shape[axis]:
+                continue
+            matrix = _dense(input.shape[axis], wanted, _kind(mode, antialias), align_corners, scale)
             out = np.moveaxis(np.tensordot(matrix, out, (1, axis)), 0, axis)
         return out.astype(input.dtype)
 
     def compose(
         input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False
     ):
-        kind = _KINDS.get(mode, mode)
+        kind = _kind(mode, antialias)
         growth = [(wanted / input.shape[axis], axis) for axis, wanted in enumerate(size, 2)]
         out = input
         for _, axis in sorted(growth):  # what shrinks most goes first, which leaves least to do
             wanted = size[axis - 2]
             scale = None if scale_factor is None or align_corners or kind == "area" else scale_factor[axis - 2]
-            if wanted == input.shape[axis] and scale in (None, 1.0):
-                continue  # every mode is the identity here
+            if wanted == input.shape[axis] and (antialias or scale in (None, 1.0)):
+                continue  # every mode is the identity here, and antialias takes an axis that keeps its size as it is
             out = tg.interpolate_axis(out, axis, wanted, kind, bool(align_corners), scale)
         return out if out is not input else input.clone()
 
 
-@op("upsample", domain=_interpolate_domain, formula="interpolate(input, size, scale_factor, mode, align_corners)", method=False)
+@op("upsample", domain=_upsample_domain, formula="interpolate(input, size, scale_factor, mode, align_corners)", method=False)
 class upsample(Composite):
     """`interpolate` by its older name."""
 
-    def prepare(
-        input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False
-    ):
-        return tg.ops.get("interpolate").prepare(
-            input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias
-        )
+    def prepare(input, size=None, scale_factor=None, mode="nearest", align_corners=None):
+        return tg.ops.get("interpolate").prepare(input, size, scale_factor, mode, align_corners)[:5]
 
-    def reference(
-        input: Array, size=None, scale_factor=None, mode: str = "nearest", align_corners: bool | None = None,
-        recompute_scale_factor: bool | None = None, antialias: bool = False,
-    ) -> np.ndarray:  # fmt: skip
+    def reference(input: Array, size=None, scale_factor=None, mode: str = "nearest", align_corners: bool | None = None):
         return tg.ops.get("interpolate").reference(input, size, scale_factor, mode, align_corners)
 
-    def compose(
-        input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False
-    ):
+    def compose(input, size=None, scale_factor=None, mode="nearest", align_corners=None):
         return tg.ops.get("interpolate").compose(input, size, scale_factor, mode, align_corners)

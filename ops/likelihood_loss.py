@@ -18,6 +18,7 @@ from .value_loss import check_broadcastable, check_same_shape, check_weight
     domain=elementwise(Real(0.1, 0.9), Real(0.1, 0.9)),
     formula="-(target * log(input) + (1 - target) * log(1 - input)), logarithms at least -100",
     method=False,
+    internal=True,
 )
 class binary_cross_entropy_value(Elementwise):
     """The cross-entropy of one probability, with logarithms cut off at -100 so that 0 and 1 stay finite.

@@ -162,7 +162,7 @@ def _cofactors(A: np.ndarray) -> np.ndarray:
     return (sign[..., None, None] * (u * others[..., None, :] @ vh)).astype(A.dtype)
 
 
-@op("linalg.cofactor", domain=_square_domain, formula="det(A) A^-T, and its limit where A is singular")
+@op("linalg.cofactor", domain=_square_domain, formula="det(A) A^-T, and its limit where A is singular", internal=True)
 class cofactor(Op):
     """The matrices of cofactors, which are the gradient of the determinant, for (..., n, n) of any rank.
 

@@ -43,10 +43,10 @@ def product_cost(input, other) -> tuple[float, float]:
 
 
 def _linear_cost(input, weight, bias=None) -> tuple[float, float]:
-    rows = math.prod(input[:-1])
-    out = rows * weight[0]
-    flops = 2.0 * out * weight[1] + (0 if bias is None else out)
-    return flops, 4.0 * (math.prod(input) + math.prod(weight) + out + (0 if bias is None else weight[0]))
+    features = math.prod(weight[:-1])
+    out = math.prod(input[:-1]) * features
+    flops = 2.0 * out * weight[-1] + (0 if bias is None else out)
+    return flops, 4.0 * (math.prod(input) + math.prod(weight) + out + (0 if bias is None else features))
 
 
 def _weight_grad_cost(input, other) -> tuple[float, float]:
@@ -127,41 +127,44 @@ class matmul(Op):
 
 
 def _linear_domain(draw):
-    batch, n, m = draw.shape((0, 2), high=3), draw.integer(1, 4), draw.integer(1, 4)
-    return call(draw.real((*batch, n)), draw.real((m, n)), draw.choice([None, draw.real((m,))]))
+    batch, n, out = draw.shape((0, 2), high=3), draw.integer(1, 4), draw.choice([(draw.integer(1, 4),), ()])
+    return call(draw.real((*batch, n)), draw.real((*out, n)), draw.choice([None, draw.real(out)]))
 
 
 @op("linear", domain=_linear_domain, formula="input @ weight^T + bias", cost=_linear_cost, method=False)
 class linear(Op):
     """y = x W^T + b for x of shape (..., in_features), W (out_features, in_features), b (out_features).
 
-    ValueError if the sizes do not fit, TypeError if the dtypes differ.
+    A weight of shape (in_features), with a 0-d bias, gives one number for each row: shape (...). ValueError if the sizes do not
+    fit, TypeError if the dtypes differ.
     """
 
     def prepare(input, weight, bias=None):
         if input.dtype != weight.dtype or (bias is not None and bias.dtype != weight.dtype):
             same_dtype("linear", input=input, weight=weight, bias=bias)
         x, w = input.shape, weight.shape
-        if not x or len(w) != 2 or x[-1] != w[1]:
+        if not x or not 1 <= len(w) <= 2 or x[-1] != w[-1]:
             raise ValueError(
                 f"linear: input of shape {x} does not fit weight of shape {w}: the last axis of the input must have the size "
-                f"of axis 1 of the weight (out_features, in_features)"
+                f"of the last axis of the weight (out_features, in_features) or (in_features)"
             )
-        if bias is not None and bias.shape != w[:1]:
-            raise ValueError(f"linear: bias has shape {bias.shape}, expected {w[:1]}")
+        if bias is not None and bias.shape != w[:-1]:
+            raise ValueError(f"linear: bias has shape {bias.shape}, expected {w[:-1]}")
         return input, weight, bias
 
     def reference(input: Array, weight: Array, bias: Array | None = None) -> np.ndarray:
-        out = rows_times(input, weight.T)
+        out = rows_times(input, weight.T) if weight.ndim == 2 else gemm(input, weight)
         if bias is not None:
             out += bias
         return out
 
     def grad_input(upstream, weight):
-        return tg.matmul(upstream, weight)
+        return tg.matmul(upstream, weight) if weight.ndim == 2 else upstream.unsqueeze(-1) * weight
 
-    def grad_weight(upstream, input):
-        return tg.linear_weight_grad(upstream, input)
+    def grad_weight(upstream, input, ctx):
+        if len(ctx.input_shapes[1]) == 2:
+            return tg.linear_weight_grad(upstream, input)
+        return tg.linear_weight_grad(upstream.unsqueeze(-1), input).squeeze(0)
 
     def grad_bias(upstream, ctx):
         return upstream.sum_to_size(ctx.input_shapes[2])
@@ -178,6 +181,7 @@ def _weight_grad_domain(draw):
     formula="out[i, j] = sum input[..., i] * other[..., j]",
     cost=_weight_grad_cost,
     method=False,
+    internal=True,
 )
 class linear_weight_grad(Op):
     """input^T other for (..., n) and (..., m), all leading axes summed: (n, m).

@@ -168,7 +168,13 @@ def _nll_backward_domain(draw):
     return call(upstream, target, options["weight"], scores.shape, options["ignore_index"], options["reduction"])
 
 
-@op("nll_loss_backward", domain=_nll_backward_domain, formula="out[target] = -weight[target] * grad_output", method=False)
+@op(
+    "nll_loss_backward",
+    domain=_nll_backward_domain,
+    formula="out[target] = -weight[target] * grad_output",
+    method=False,
+    internal=True,
+)
 class nll_loss_backward(Op):
     """The gradient of `nll_loss` for its input of shape `shape`: -weight[y] * grad_output at each label y, 0 elsewhere."""
 
@@ -214,6 +220,7 @@ def _softmax_loss_domain(draw):
     formula="loss = -weight[target] * log(softmax(input)[target]), probabilities = softmax(input)",
     kernels={"cpu": "tinygrad_cv.ops.cpu.softmax:softmax_cross_entropy"},
     method=False,
+    internal=True,
 )
 class softmax_cross_entropy(Op):
     """`cross_entropy` with class indices together with the softmax it needs anyway, which backward reads.
@@ -282,6 +289,7 @@ def _softmax_backward_domain(draw):
     formula="grad_output * weight[target] * (probabilities - one_hot(target))",
     kernels={"cpu": "tinygrad_cv.ops.cpu.softmax:softmax_cross_entropy_backward"},
     method=False,
+    internal=True,
 )
 class softmax_cross_entropy_backward(Op):
     """The gradient of the cross-entropy with class indices for its scores, given their softmax."""

@@ -127,6 +127,7 @@ def _pad_backward_domain(draw):
     domain=_pad_backward_domain,
     formula="out[p(i)] += input[i], where pad shows element p(i) at i",
     method=False,
+    internal=True,
 )
 class pad_backward(Op):
     """The adjoint of `pad` in the modes reflect, replicate and circular: each element is added back to where it was taken from.

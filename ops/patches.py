@@ -150,7 +150,7 @@ def _sliding_domain(draw):
     return call(draw.real(shape), draw.choice([dim, dim - len(shape)]), draw.integer(1, shape[dim]), draw.integer(1, 3))
 
 
-@op("sliding_windows", domain=_sliding_domain, formula="out[..., i, ..., k] = input[..., i step + k, ...]")
+@op("sliding_windows", domain=_sliding_domain, formula="out[..., i, ..., k] = input[..., i step + k, ...]", internal=True)
 class sliding_windows(Op):
     """A view of all windows of `size` elements along axis `dimension`, `step` apart; their elements lie on a new last axis.
 
@@ -190,6 +190,7 @@ def _sliding_backward_domain(draw):
     domain=_sliding_backward_domain,
     formula="out[..., i step + k, ...] += input[..., i, ..., k]",
     method=False,
+    internal=True,
 )
 class sliding_windows_backward(Op):
     """The adjoint of `sliding_windows`: windows added back along axis `dimension` of a tensor of `shape`."""

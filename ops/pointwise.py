@@ -196,7 +196,13 @@ class sigmoid(Elementwise):
         return tg.sigmoid_backward(upstream, out)
 
 
-@op("sigmoid_backward", domain=elementwise(Real(), Real(0.1, 0.9)), formula="grad_output * output * (1 - output)", method=False)
+@op(
+    "sigmoid_backward",
+    domain=elementwise(Real(), Real(0.1, 0.9)),
+    formula="grad_output * output * (1 - output)",
+    method=False,
+    internal=True,
+)
 class sigmoid_backward(Elementwise):
     """The gradient of the logistic function, from its value `output`."""
 

@@ -46,6 +46,7 @@ def _scatter_domain(draw):
     formula="out = zeros; out[n, c].flat[indices[n, c, o]] += grad_output[n, c, o]",
     kernels={"cpu": "tinygrad_cv.ops.cpu.pool:scatter"},
     method=False,
+    internal=True,
 )
 class max_pool_input_grad(Op):
     """The gradient of max pooling: each element of `grad_output` is added where its maximum was found.
@@ -81,6 +82,7 @@ def _gather_domain(draw):
     formula="out[n, c, o] = input[n, c].flat[indices[n, c, o]]",
     kernels={"cpu": "tinygrad_cv.ops.cpu.pool:gather"},
     method=False,
+    internal=True,
 )
 class max_pool_gather(Op):
     """The elements of `input` at the places that max pooling found.

@@ -32,6 +32,7 @@ def draw_mask(shape: tuple[int, ...], p: float) -> np.ndarray:
     domain=elementwise(Real(), Booleans(), scale=Real(0.5, 2)),
     formula="scale * input where mask, else 0",
     method=False,
+    internal=True,
 )
 class masked_scale(Elementwise):
     """scale * input where `mask`, else 0: dropout once its mask is drawn. The mask broadcasts."""
@@ -52,6 +53,7 @@ class masked_scale(Elementwise):
     domain=elementwise(Real(), Booleans(), scale=Real(0.5, 2), shift=Real(), floor=Real()),
     formula="scale * input + shift where mask, else floor",
     method=False,
+    internal=True,
 )
 class masked_affine(Elementwise):
     """scale * input + shift where `mask`, else floor: alpha dropout once its mask is drawn. The mask broadcasts."""

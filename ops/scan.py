@@ -47,7 +47,13 @@ def _recurrence_domain(draw):
     return call(draw.real(shape), draw.real(shape, -1, 1), dim, draw.boolean())
 
 
-@op("linear_recurrence", domain=_recurrence_domain, formula="out[t] = input[t] + decay[t] * out[t-1]", method=False)
+@op(
+    "linear_recurrence",
+    domain=_recurrence_domain,
+    formula="out[t] = input[t] + decay[t] * out[t-1]",
+    method=False,
+    internal=True,
+)
 class linear_recurrence(Op):
     """h_t = input_t + decay_t * h_(t-1) along `dim`, from h_(-1) = 0; with `reverse`, h_t = input_t + decay_t * h_(t+1).
 

@@ -28,18 +28,20 @@ class where(Elementwise):
     """Elements of `input` where `condition` holds, of `other` elsewhere.
 
     condition: a bool Tensor (TypeError otherwise). input, other: Tensors or numbers. All shapes broadcast together; the dtype
-    is that to which input and other promote. `tg.nonzero` gives the positions where a condition holds.
+    is that to which input and other promote. `where(condition)` alone gives the positions, as `nonzero(condition, as_tuple=True)`.
     """
 
     scalar = "input if condition else other"
     promotes = ("input", "other")
     nondiff = ("condition",)
 
-    def prepare(condition, input, other):
+    def prepare(condition, input=None, other=None):
         _refuse_mask("where", "condition", condition)
+        if input is None or other is None:
+            raise TypeError("where: give both input and other, or neither for the positions where condition holds")
         return condition, input, other
 
-    def reference(condition: Array, input: Array, other: Array) -> np.ndarray:
+    def reference(condition: Array, input: Array | None = None, other: Array | None = None) -> np.ndarray:
         return np.where(condition, input, other)
 
     def grad_input(upstream, condition):
@@ -47,6 +49,18 @@ class where(Elementwise):
 
     def grad_other(upstream, condition):
         return tg.where(condition, 0.0, upstream)
+
+
+def _where(condition, input=None, other=None):
+    if input is None and other is None:
+        return tg.nonzero(condition, as_tuple=True)
+    return where._functions[1](condition, input, other)
+
+
+_where.__name__ = _where.__qualname__ = "where"
+_where.__doc__ = where.doc
+_where.operator = where
+where.function = _where  # its form with one argument is another operator
 
 
 def _masked_fill_domain(draw):
@@ -145,6 +159,15 @@ def _above(input, high):
     return None if high is None or (not isinstance(high, Tensor) and high == math.inf) else input <= high
 
 
+def _bounds(name: str, input, low, high):
+    """The arguments of clamp: a missing bound is an infinity, unless all are integers, which that would make floats."""
+    if low is None and high is None:
+        raise ValueError(f"{name}: at least one of min and max must be given")
+    if any(v is not None and is_floating(v) for v in (input, low, high)):
+        low, high = -math.inf if low is None else low, math.inf if high is None else high
+    return input, low, high
+
+
 @op("clamp", domain=_clamp_domain, formula="min(max(input, min), max)", kinks=("input == min", "input == max"), inplace=True)
 class clamp(Elementwise):
     """`input` limited to [min, max], either of which may be None, a number or a Tensor; where min > max it is max.
@@ -156,11 +179,7 @@ class clamp(Elementwise):
     scalar = "minimum(maximum(input, min), max)"
 
     def prepare(input, min=None, max=None):
-        if min is None and max is None:
-            raise ValueError("clamp: at least one of min and max must be given")
-        if any(v is not None and is_floating(v) for v in (input, min, max)):  # else an infinity would make integers floats
-            min, max = -math.inf if min is None else min, math.inf if max is None else max
-        return input, min, max
+        return _bounds("clamp", input, min, max)
 
     def reference(input: Array, min: Array | None = None, max: Array | None = None) -> np.ndarray:
         raised = input if min is None else np.maximum(input, min)
@@ -177,6 +196,14 @@ class clamp(Elementwise):
     def grad_max(upstream, input, min, max):
         in_force = input > max
         return tg.where(in_force if min is None else in_force | (max < min), upstream, 0.0)
+
+
+@op("clip", domain=_clamp_domain, formula="min(max(input, min), max)", kinks=("input == min", "input == max"), inplace=True)
+class clip(clamp.declaration):
+    """Another name of `clamp`, which is NumPy's."""
+
+    def prepare(input, min=None, max=None):
+        return _bounds("clip", input, min, max)
 
 
 def _one_bound_domain(draw):

@@ -57,7 +57,9 @@ def full_shape(name: str, old: tuple[int, ...], shape: tuple[int, ...]) -> tuple
 # dtype and memory -----------------------------------------------------------------------------------------------------
 
 
-@op("cast", domain=lambda draw: call(draw.real(draw.shape()), tg.float64), formula="input as dtype", method=False)
+@op(
+    "cast", domain=lambda draw: call(draw.real(draw.shape()), tg.float64), formula="input as dtype", method=False, internal=True
+)
 class cast(Op):
     """`input` in another dtype. Differentiable between floating dtypes; Tensor.to is its public face."""
 
@@ -121,19 +123,50 @@ class reshape(Op):
         return upstream.reshape(ctx.input_shapes[0])
 
 
+def _byte_view(input, dtype: np.dtype):
+    """RuntimeError unless the bytes of `input` can be read as elements of `dtype`: PyTorch's conditions."""
+    array, have, want = input._data, input._data.itemsize, dtype.itemsize
+    problem = ""
+    if have != want and not array.ndim:
+        problem = "a 0-d tensor has no last axis whose size could change"
+    elif have != want and array.strides[-1] != have and array.shape[-1] != 1:
+        problem = f"its last axis has stride {array.strides[-1] // have}, expected 1; use .contiguous() first"
+    elif have < want:
+        ratio = want // have
+        if array.shape[-1] % ratio:
+            problem = f"the size of its last axis must be a multiple of {ratio}"
+        elif array.size and (array.ctypes.data % want or any(s % want for s in array.strides[:-1])):
+            problem = f"its rows must start at multiples of {ratio} elements; use .clone() first"
+    if problem:
+        raise RuntimeError(
+            f"view: {array.dtype} of shape {array.shape} cannot be read as {dtype}, whose elements have {want} bytes instead of {have}: "
+            f"{problem}; to convert the values use .to({dtype})"
+        )
+
+
 @op("view", domain=_reshape_domain, formula="input with shape `shape`, sharing its memory")
 class view(Op):
     """As `reshape`, but always a view: RuntimeError where the strides of `input` would call for a copy.
 
-    shape: a tuple or single integers; one entry may be -1. ValueError if the number of elements differs; TypeError for a
-    dtype (use `.to(dtype)` to convert; bytes are never reinterpreted).
+    shape: a tuple or single integers; one entry may be -1. ValueError if the number of elements differs.
+
+    `view(dtype)` reads the bytes of the memory as another dtype (`.to(dtype)` converts the values): the last axis grows or shrinks
+    with the size of an element, and the result has no history, as in PyTorch. RuntimeError where the sizes or strides do not allow it.
     """
 
     view = True
 
-    def prepare(input, *shape):
+    def prepare(input, *shape, dtype=None):
         if len(shape) == 1 and isinstance(shape[0], (np.dtype, type, str)):
-            raise TypeError(f"view: expected sizes, got the dtype {shape[0]}; use .to(dtype) to convert the elements")
+            if dtype is not None:
+                raise TypeError(f"view: two dtypes were given, {shape[0]} and {dtype}")
+            dtype, shape = shape[0], ()
+        if dtype is not None:
+            if shape:
+                raise TypeError(f"view: give a shape or a dtype, not both ({shape} and {dtype})")
+            dtype = tg.dtypes.as_dtype(dtype)
+            _byte_view(input, dtype)
+            return input.detach(), (), dtype
         shape, array = unpacked(shape), input._data
         if math.prod(shape) != array.size or min(shape, default=0) < 0:
             shape = full_shape("view", array.shape, shape)
@@ -142,10 +175,10 @@ class view(Op):
                 f"view: shape {input.shape} with strides {input.stride()} cannot be seen as shape {shape} without a copy; use "
                 ".reshape(...), which copies where it must, or .contiguous().view(...)"
             )
-        return input, shape
+        return input, shape, None
 
-    def reference(input: Array, *shape: int | Sequence[int]) -> np.ndarray:
-        return input.reshape(shape[0])
+    def reference(input: Array, *shape: int | Sequence[int], dtype: np.dtype | None = None) -> np.ndarray:
+        return input.reshape(shape[0]) if dtype is None else input.view(dtype)
 
     def grad_input(upstream, ctx):
         return upstream.reshape(ctx.input_shapes[0])

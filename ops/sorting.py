@@ -115,7 +115,7 @@ def _unique_domain(draw):
     return call(draw.integers((3, 4), 0, 2).astype(float), dim=draw.choice([0, 1, -1]))
 
 
-@op("unique_all", domain=_unique_domain, formula="values = the set of elements of input, in order", method=False)
+@op("unique_all", domain=_unique_domain, formula="values = the set of elements of input, in order", method=False, internal=True)
 class unique_all(Op):
     """(values, inverse_indices, counts) of the distinct elements of `input`, or of its slices along `dim`, in order."""
 

@@ -192,6 +192,7 @@ _BATCH_FORMULA = "(input - mean) / sqrt(variance + eps) * weight + bias"
     tolerance=1e-4,
     kernels={"cpu": "tinygrad_cv.ops.cpu.norm:batch_norm_with_statistics"},
     method=False,
+    internal=True,
 )
 class batch_norm_with_statistics(Op):
     """`batch_norm` in training: `out`, and the `mean` and (biased) `variance` of each channel, shape (C).
@@ -218,6 +219,7 @@ class batch_norm_with_statistics(Op):
     tolerance=1e-4,
     kernels={"cpu": "tinygrad_cv.ops.cpu.norm:batch_norm_backward"},
     method=False,
+    internal=True,
 )
 class batch_norm_backward(Op):
     """The gradients of batch normalisation for input, weight and bias, given the statistics of the forward pass."""
@@ -243,6 +245,7 @@ def layer_case(draw):
     tolerance=1e-4,
     kernels={"cpu": "tinygrad_cv.ops.cpu.norm:layer_norm_with_statistics"},
     method=False,
+    internal=True,
 )
 class layer_norm_with_statistics(Op):
     """`layer_norm` over the last `axes` axes: `out`, and `mean` and (biased) `variance` with those axes gone."""
@@ -266,6 +269,7 @@ class layer_norm_with_statistics(Op):
     tolerance=1e-4,
     kernels={"cpu": "tinygrad_cv.ops.cpu.norm:layer_norm_backward"},
     method=False,
+    internal=True,
 )
 class layer_norm_backward(Op):
     """The gradients of layer normalisation for input, weight and bias, given the statistics of the forward pass."""
@@ -293,6 +297,7 @@ def group_case(draw):
     tolerance=1e-4,
     kernels={"cpu": "tinygrad_cv.ops.cpu.norm:group_norm_with_statistics"},
     method=False,
+    internal=True,
 )
 class group_norm_with_statistics(Op):
     """`group_norm` over `groups` groups of channels: `out`, and `mean` and (biased) `variance` of shape (N, groups)."""
@@ -316,6 +321,7 @@ class group_norm_with_statistics(Op):
     tolerance=1e-4,
     kernels={"cpu": "tinygrad_cv.ops.cpu.norm:group_norm_backward"},
     method=False,
+    internal=True,
 )
 class group_norm_backward(Op):
     """The gradients of group normalisation for input, weight and bias, given the statistics of the forward pass."""

@@ -168,7 +168,7 @@ def _dim_or_all_domain(draw):
     return call(x) if draw.boolean() else call(x, draw.integer(-len(shape), len(shape) - 1), draw.boolean())
 
 
-@op("median_dim", domain=_dim_domain, formula="lower median of input along dim, and where", method=False)
+@op("median_dim", domain=_dim_domain, formula="lower median of input along dim, and where", method=False, internal=True)
 class median_dim(Op):
     """(values, indices) of the lower median along one axis: what `median(input, dim)` and `nanmedian(input, dim)` compute."""
 
@@ -186,7 +186,13 @@ class median_dim(Op):
         return scatter_chosen(upstream, indices, dim, keepdim, ctx.input_shapes[0])
 
 
-@op("median_all", domain=lambda draw: call(draw.distinct(draw.shape())), formula="lower median of all input", method=False)
+@op(
+    "median_all",
+    domain=lambda draw: call(draw.distinct(draw.shape())),
+    formula="lower median of all input",
+    method=False,
+    internal=True,
+)
 class median_all(Op):
     """The lower median of all elements: what `median(input)` computes. NaN if any is NaN (or, skipping NaN, if all are).
 

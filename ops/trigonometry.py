@@ -166,7 +166,13 @@ class tanh(Elementwise):
         return tg.tanh_backward(upstream, out)
 
 
-@op("tanh_backward", domain=elementwise(Real(), Real(-0.9, 0.9)), formula="grad_output * (1 - output ** 2)", method=False)
+@op(
+    "tanh_backward",
+    domain=elementwise(Real(), Real(-0.9, 0.9)),
+    formula="grad_output * (1 - output ** 2)",
+    method=False,
+    internal=True,
+)
 class tanh_backward(Elementwise):
     """The gradient of the hyperbolic tangent, from its value `output`."""
 

@@ -140,6 +140,7 @@ class l1_loss(Composite):
     formula="input^2 / 2 where |input| < delta, else delta * (|input| - delta / 2)",
     source="Huber 1964, Annals of Mathematical Statistics 35(1)",
     method=False,
+    internal=True,
 )
 class huber_value(Elementwise):
     """Huber's function of one error: a parabola within `delta` of 0, lines of slope delta beyond. The derivative is continuous."""

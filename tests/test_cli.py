@@ -79,7 +79,11 @@ def test_ops_lists_searches_and_counts():
     found = json.loads(_run("ops", "--search", "pool", "--json").stdout)
     assert {"max_pool2d", "avg_pool2d"} <= {o["name"] for o in found} and all("pool" in o["name"] for o in found)
     assert all(o["formula"] and o["provider"] == "tinygrad_cv" for o in found)
-    assert "operators" in _run("ops").stdout
+    shown = _run("ops").stdout
+    assert "operators" in shown and "sigmoid" in shown and "sigmoid_backward" not in shown
+    assert "(internal) grad_output * output * (1 - output)" in _run("ops", "--search", "sigmoid_b", "--all").stdout
+    both = json.loads(_run("ops", "--all", "--search", "sigmoid", "--json").stdout)
+    assert {o["name"]: o["internal"] for o in both}["sigmoid_backward"] is True
     assert _run("ops", "--search", "no such thing", check=False).returncode == 1
 
 
@@ -119,6 +123,37 @@ def test_errors_are_one_clear_line(tmp_path, case):
     assert done.returncode == 1 and message in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" in _run(*arguments, "--debug", check=False, cwd=tmp_path).stderr
+
+
+def test_predict_without_a_model_shows_both_commands(tmp_path):
+    done = _run("predict", "digit.png", check=False, cwd=tmp_path)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert "train one first: `tinygrad-cv train lenet5 --out runs/lenet5`" in done.stderr
+    assert "`tinygrad-cv predict digit.png --model FILE`" in done.stderr
+
+
+def test_resuming_with_more_epochs_lengthens_the_run(tmp_path):
+    def train(folder, epochs, *more, check=True):
+        common = ("train", "linear_softmax", "--limit", 600, "--out", tmp_path / folder, "--epochs", epochs)
+        return _run(*common, *more, check=check)
+
+    train("whole", 3)
+    train("parts", 2)
+    longer = train("parts", 3, "--resume")
+    assert "schedule" not in longer.stderr
+    first, second = (tg.load(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(np.array_equal(first[k].numpy(), second[k].numpy()) for k in first)
+    fewer = train("parts", 1, "--resume", check=False)
+    assert fewer.returncode == 1 and "3 epochs are done already, and 1 were asked for" in fewer.stderr
+    other = train("parts", 4, "--resume", "--lr", 0.3, "--validation", 100, check=False)
+    assert other.returncode == 1 and "validation was 5000, now 100, lr was 0.1, now 0.3" in other.stderr
+
+    train("cosine", 2, "--schedule", "cosine")
+    said = [line for line in train("cosine", 4, "--schedule", "cosine", "--resume").stderr.splitlines() if "schedule" in line]
+    assert len(said) == 1 and "from epoch 3 on the learning rate is that of a run of 4, before it was that of 2" in said[0]
+    history = json.loads((tmp_path / "cosine" / "history.json").read_text())
+    expected = [0.1, 0.05, 0.05 * (1 + np.cos(np.pi * 2 / 4)), 0.05 * (1 + np.cos(np.pi * 3 / 4))]
+    assert [r["lr"] for r in history] == pytest.approx(expected)
 
 
 def test_unwritable_output_fails_before_training(tmp_path):

@@ -111,6 +111,24 @@ def test_damaged_cifar_gives_one_named_error(tmp_path, cut):
         data.read_cifar(tmp_path / "b.bin")
 
 
+@pytest.mark.parametrize(("label_bytes", "largest", "reader"), [(1, 9, data.CIFAR10), (2, 99, data.CIFAR100)])
+def test_a_cifar_label_out_of_range_names_file_record_and_range(tmp_path, label_bytes, largest, reader):
+    records = np.zeros((4, label_bytes + 3072), np.uint8)
+    records[:, label_bytes - 1] = [0, largest, largest + 1, 255]
+    for name in ("test_batch.bin", "test.bin"):
+        (tmp_path / name).write_bytes(records.tobytes())
+    with pytest.raises(DatasetError) as caught:
+        reader(tmp_path, train=False)
+    message = str(caught.value)
+    assert f"record 2 of 4 has label {largest + 1} (and 1 more); labels must lie in 0..{largest}" in message
+    assert str(tmp_path / reader.test_files[0]) in message
+    records[2:, label_bytes - 1] = largest
+    (tmp_path / "good.bin").write_bytes(records.tobytes())
+    assert data.read_cifar(tmp_path / "good.bin", label_bytes)[1].tolist() == [0, largest, largest, largest]
+    with pytest.raises(ValueError, match="label_bytes must be 1"):
+        data.read_cifar(tmp_path / "good.bin", 3)
+
+
 def test_label_out_of_range_names_the_example():
     images = np.zeros((3, 2, 2), np.uint8)
     with pytest.raises(DatasetError, match="label 7 of example 1 is out of range for 3 classes"):

@@ -70,6 +70,8 @@ def test_matmul_of_integers_and_strided_operands():
         (lambda: tg.einsum("ij,jk", tg.zeros(2, 3), tg.zeros(4, 4)), ValueError, "einsum: .*label 'j' has sizes 3 and 4"),
         (lambda: tg.einsum("ij", tg.zeros(2, 3), tg.zeros(3)), ValueError, "einsum: .*1 terms but 2 operands"),
         (lambda: tg.einsum("ijk", tg.zeros(2, 3)), ValueError, "einsum: .*does not name the 2 axes"),
+        (lambda: tg.einsum(tg.zeros(2, 3), [0, 52]), ValueError, r"einsum: labels must be integers in \[0, 52\)"),
+        (lambda: tg.einsum(tg.zeros(2, 3)), ValueError, "einsum: expected an equation and Tensors"),
         (lambda: tg.tensordot(tg.zeros(2, 3), tg.zeros(4, 5), 1), ValueError, "tensordot: axis 1 of a"),
         (lambda: tg.addmm(tg.zeros(3, 3), tg.zeros(2, 3), tg.zeros(3, 4)), ValueError,
          r"addmm: `input` of shape \(3, 3\) does not broadcast"),
@@ -136,6 +138,47 @@ def test_einsum_values_and_gradients_agree_with_pytorch(equation, shapes):
     expected.backward(torch.tensor(upstream))
     for mine, their in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine.grad.numpy(), their.grad.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        lambda x, y: (x, [0, 1], y, [1, 2], [0, 2]),
+        lambda x, y: (x, (30, 1), y, (1, 5)),  # the result in the order of the labels: 5, 30
+        lambda x, y: (x, [..., 26], y, [26, 25], [..., 25]),
+        lambda x, y: (x, [0, 1], y, [1, 2], []),
+        lambda x, y: (x, [7, 3], [3, 7]),
+        lambda x, y: (x, [...]),
+    ],
+)
+def test_einsum_takes_labels_as_lists(arguments):
+    torch = pytest.importorskip("torch")
+    x, y = random(2, 3), random(3, 4)
+    ours, theirs = (leaf(x), leaf(y)), tuple(torch.tensor(v, requires_grad=True) for v in (x, y))
+    out, expected = tg.einsum(*arguments(*ours)), torch.einsum(*arguments(*theirs))
+    np.testing.assert_allclose(out.detach().numpy(), expected.detach().numpy())
+    upstream = random(*out.shape, seed=2)
+    out.backward(tg.tensor(upstream))
+    expected.backward(torch.tensor(upstream))
+    for mine, their in zip(ours, theirs, strict=True):
+        assert (mine.grad is None) == (their.grad is None)
+        if mine.grad is not None:
+            np.testing.assert_allclose(mine.grad.numpy(), their.grad.numpy())
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (0, 4)])
+def test_linear_with_a_vector_of_weights_gives_a_number_for_each_row(shape):
+    x, w, b = leaf(random(*shape)), leaf(random(4)), leaf(0.5)
+    out = tg.linear(x, w, b)
+    np.testing.assert_allclose(out.detach().numpy(), x.detach().numpy() @ w.detach().numpy() + 0.5)
+    upstream = random(*shape[:-1], seed=3)
+    out.backward(tg.tensor(upstream))
+    np.testing.assert_allclose(x.grad.numpy(), upstream[..., None] * w.detach().numpy())
+    np.testing.assert_allclose(w.grad.numpy(), upstream.reshape(-1) @ x.detach().numpy().reshape(-1, 4), atol=1e-12)
+    np.testing.assert_allclose(b.grad.numpy(), upstream.sum())
+    assert tg.linear(x, w).shape == shape[:-1]
+    with pytest.raises(ValueError, match=r"linear: bias has shape \(1,\), expected \(\)"):
+        tg.linear(x, w, leaf([1.0]))
 
 
 def test_einsum_takes_a_list_and_shares_no_memory():

@@ -61,7 +61,7 @@ LAYERS = [
     case("AdaptiveAvgPool3d", (2, 3, None), inputs=[VOLUME]),
     *[case(name, inputs=[(3, 4)]) for name in (
         "ReLU", "ReLU6", "SELU", "SiLU", "Mish", "Hardsigmoid", "Hardswish", "LeakyReLU", "PReLU", "ELU", "CELU", "GELU", "Softplus",
-        "Hardtanh", "Sigmoid", "LogSigmoid", "Tanh", "Softsign", "GLU",
+        "Hardtanh", "Sigmoid", "LogSigmoid", "Tanh", "Softsign", "GLU", "Hardshrink", "Softshrink", "Tanhshrink",
     )],
     case("LeakyReLU", 0.3, inputs=[(3, 4)]),
     case("PReLU", 4, 0.1, inputs=[IMAGE]),
@@ -71,6 +71,8 @@ LAYERS = [
     case("Softplus", 2.0, 1.0, inputs=[(3, 4)]),
     case("Hardtanh", -0.5, 0.3, inputs=[(3, 4)]),
     case("Threshold", 0.1, -7.0, inputs=[(3, 4)]),
+    case("Hardshrink", 0.2, inputs=[(3, 4)]),
+    case("Softshrink", 0.2, inputs=[(3, 4)]),
     case("Softmax", 1, inputs=[(3, 4)]),
     case("Softmin", -1, inputs=[(3, 4)]),
     case("LogSoftmax", 0, inputs=[(3, 4)]),
@@ -110,6 +112,7 @@ LAYERS = [
     case("UpsamplingBilinear2d", size=(8, 8), inputs=[IMAGE]),
     case("PixelShuffle", 2, inputs=[IMAGE]),
     case("PixelUnshuffle", 2, inputs=[(2, 3, 4, 6)]),
+    case("ChannelShuffle", 2, inputs=[IMAGE]),
     case("Unfold", (2, 3), dilation=1, padding=1, stride=2, inputs=[IMAGE]),
     case("Fold", (4, 5), (2, 2), inputs=[(2, 12, 12)]),
     case("CosineSimilarity", inputs=[(3, 4), (3, 4)]),
@@ -180,7 +183,7 @@ LOSSES = [
     ("MultiMarginLoss", {}, "classes"),
     ("BCELoss", {}, "probabilities"), ("BCEWithLogitsLoss", {}, "unit"), ("KLDivLoss", {"log_target": True}, "pair"),
     ("PoissonNLLLoss", {"full": True}, "counts"), ("PoissonNLLLoss", {"log_input": False}, "positive"),
-    ("MultiLabelMarginLoss", {}, "labels"),
+    ("MultiLabelMarginLoss", {}, "labels"), ("MultiLabelSoftMarginLoss", {}, "unit"),
 ]  # fmt: skip
 
 
@@ -237,6 +240,8 @@ def test_losses_of_three_tensors():
     y = np.array([1.0, -1.0, 1.0, -1.0])
     checks = [
         ("TripletMarginLoss", {"margin": 2.0, "swap": True, "p": 1.0}, (a, p, n)),
+        ("TripletMarginWithDistanceLoss", {"margin": 2.0, "swap": True}, (a, p, n)),
+        ("TripletMarginWithDistanceLoss", {"distance_function": lambda x, y: (x - y).abs().amax(-1)}, (a, p, n)),
         ("CosineEmbeddingLoss", {"margin": 0.1}, (a, p, y)),
         ("MarginRankingLoss", {"margin": 0.3}, (a[:, 0], p[:, 0], y)),
         ("GaussianNLLLoss", {"full": True}, (a, p, np.abs(n) + 0.1)),
@@ -267,6 +272,73 @@ def test_embedding_and_its_padding_row():
     assert not frozen.weight.requires_grad and frozen(tg.tensor([1])).shape == (1, 2)
     with pytest.raises(ValueError, match="padding_idx 9"):
         nn.Embedding(6, 3, padding_idx=9)
+
+
+BAGS = {
+    "rows": (np.array([[0, 2, 5], [2, 2, 1]]), None),
+    "offsets": (np.array([0, 2, 5, 2, 2, 1, 4]), np.array([0, 3, 3, 4])),
+    "last": (np.array([0, 2, 5, 2, 2, 1, 4]), np.array([0, 3, 3, 7])),
+}
+
+
+@pytest.mark.parametrize("bags", BAGS)
+@pytest.mark.parametrize("settings", [
+    {"mode": "sum"}, {"mode": "mean", "padding_idx": 2}, {"mode": "max", "padding_idx": -1}, {"max_norm": 1.0, "norm_type": 1.0},
+])  # fmt: skip
+def test_embedding_bag_reduces_bags_as_pytorch_does(bags, settings):
+    settings = {**settings, "include_last_offset": bags == "last"}
+    theirs, ours = build("EmbeddingBag", (6, 3), settings)
+    index, offsets = BAGS[bags]
+    weights = np.random.default_rng(9).standard_normal(index.shape) if settings.get("mode") == "sum" else None
+    outs = []
+    for library, layer in ((torch, theirs), (tg, ours)):
+        arguments = [None if a is None else library.tensor(a) for a in (index, offsets, weights)]
+        outs.append(layer(*arguments))
+        outs[-1].backward(library.tensor(np.random.default_rng(8).standard_normal(tuple(outs[-1].shape))))
+    np.testing.assert_allclose(outs[1].detach().numpy(), outs[0].detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(ours.weight.grad.numpy(), theirs.weight.grad.numpy(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(ours.weight.detach().numpy(), theirs.weight.detach().numpy(), rtol=1e-12)
+    assert repr(ours) == repr(theirs)
+
+
+def test_embedding_bag_of_a_given_table():
+    table = tg.ones(4, 2)
+    assert not nn.EmbeddingBag.from_pretrained(table).weight.requires_grad
+    layer = nn.EmbeddingBag.from_pretrained(table, freeze=False, mode="sum", padding_idx=1)
+    assert layer.weight.requires_grad and layer(tg.tensor([[0, 1, 3]])).tolist() == [[2, 2]]
+    assert not nn.EmbeddingBag(6, 3, padding_idx=-1).weight[5].any()
+    for arguments, words in [
+        ({"padding_idx": 9}, "padding_idx 9"),
+        ({"mode": "median"}, "mode must"),
+        ({"sparse": True}, "sparse"),
+    ]:
+        with pytest.raises(ValueError, match=f"^EmbeddingBag: .*{words}"):
+            nn.EmbeddingBag(6, 3, **arguments)
+
+
+def test_rrelu_draws_its_slopes_only_while_training():
+    tg.manual_seed(4)
+    layer = nn.RReLU(0.1, 0.3)
+    assert repr(layer) == repr(torch.nn.RReLU(0.1, 0.3))
+    x = tg.tensor(np.random.default_rng(10).standard_normal(20000), requires_grad=True)
+    out = layer(x)
+    out.sum().backward()
+    slopes, negative = x.grad.numpy(), x.detach().numpy() < 0
+    np.testing.assert_allclose(out.detach().numpy(), slopes * x.detach().numpy(), rtol=1e-12)
+    assert (slopes[~negative] == 1).all() and 0.1 <= slopes[negative].min() < slopes[negative].max() <= 0.3
+    spread = 0.2 / math.sqrt(12)
+    assert abs(slopes[negative].mean() - 0.2) < 5 * spread / 100 and abs(slopes[negative].std() - spread) < 0.002
+    assert layer.eval()(tg.tensor([-1.0, 0.0, 2.0])).tolist() == pytest.approx([-0.2, 0.0, 2.0])
+    values = tg.tensor([-1.0, 2.0])
+    assert nn.RReLU(inplace=True)(values) is values and values[1] == 2 and -1 / 3 <= values[0].item() <= -1 / 8
+    with pytest.raises(ValueError, match="rrelu: lower must not exceed upper"):
+        tg.nn.functional.rrelu(x, 0.5, 0.1)
+
+
+def test_hardtanh_takes_the_old_names_of_its_bounds_and_says_so():
+    with pytest.warns(FutureWarning, match="old names"):
+        layer = nn.Hardtanh(min_value=-2.0, max_value=0.5)
+    assert (layer.min_val, layer.max_val) == (-2.0, 0.5)
 
 
 def test_unpooling_undoes_pooling():

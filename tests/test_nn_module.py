@@ -490,6 +490,34 @@ def test_sequential_runs_indexes_slices_and_edits():
         nn.Sequential(tg.relu)
 
 
+def test_sequentials_add_up_and_repeat_as_in_pytorch():
+    a, b, c = nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)
+    first, second = nn.Sequential(a, b), nn.Sequential(OrderedDict(last=c))
+    both = first + second
+    assert list(both) == [a, b, c] and list(both.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert len(first) == 2 and len(second) == 1
+    same = first
+    first += second
+    assert first is same and list(first) == [a, b, c] and first.extend([nn.Tanh()]) is first and len(first) == 4
+    assert list(second * 2) == [c, c] == list(2 * second)
+    second *= 3
+    assert list(second) == [c, c, c]
+    assert list(both.pop(slice(0, 2))) == [a, b] and list(both) == [c] and both.pop(0) is c and len(both) == 0
+    del first[1:]
+    assert list(first) == [a]
+    named = nn.Sequential(OrderedDict(one=a, two=b, three=c))
+    del named[0]
+    assert [n for n, _ in named.named_children()] == ["0", "1"] and list(named) == [b, c]
+    with pytest.raises(ValueError, match="only a Sequential can be added"):
+        named + nn.ModuleList([a])
+    with pytest.raises(ValueError, match="the factor must be positive"):
+        named * 0
+    with pytest.raises(TypeError, match="expected an integer"):
+        named * 1.5
+    with pytest.raises(IndexError, match="out of range"):
+        named.insert(5, a)
+
+
 def test_module_list_and_dict_register():
     layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
     assert len(list(layers.parameters())) == 6 and len(layers[1:]) == 2

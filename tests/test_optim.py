@@ -351,7 +351,7 @@ def test_names_given_with_the_parameters_are_used():
 def test_a_wrong_gradient_raises_before_anything_is_written():
     a, b = nn.Parameter(tg.ones(2)), nn.Parameter(tg.ones(3))
     optimizer = optim.SGD([a, b], lr=1.0)
-    a.grad, b.grad = tg.ones(2), tg.ones(3, dtype=tg.float64)
+    a.grad, b._grad = tg.ones(2), tg.ones(3, dtype=tg.float64)  # .grad = would refuse it
     with pytest.raises(RuntimeError, match=r"parameter 1 of shape \(3,\) \(float32\) has a gradient of shape \(3,\), float64"):
         optimizer.step()
     assert a.tolist() == [1, 1]
@@ -483,3 +483,59 @@ def test_l2_penalty_is_sgds_weight_decay_twice():
     optim.l2_penalty(b, 0.1).backward()
     first.step(), second.step()
     assert a.item() == pytest.approx(b.item())
+
+
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "Adagrad", "RMSprop", "Adadelta")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_arguments_are_pytorchs_by_name_order_and_default(name):
+    import inspect
+
+    torch = pytest.importorskip("torch")
+    ours, theirs = (inspect.signature(getattr(m, name)).parameters for m in (optim, torch.optim))
+    assert [(p.name, p.kind, p.default) for p in ours.values()] == [(p.name, p.kind, p.default) for p in theirs.values()]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_choices_of_implementation_change_nothing_or_are_refused(name):
+    import inspect
+
+    make = getattr(optim, name)
+    known = [flag for flag in ("foreach", "fused") if flag in inspect.signature(make).parameters]
+    results = []
+    for flags in ({}, *({flag: value} for flag in known for value in (True, False))):
+        params = parameters(values())
+        optimizer = make(params, **flags)
+        set_gradients(params, 1)
+        optimizer.step()
+        results.append(snapshot(params))
+        assert not set(known) & set(optimizer.param_groups[0])
+    assert all(np.array_equal(x, y) for other in results[1:] for x, y in zip(results[0], other, strict=True))
+    with pytest.raises(ValueError, match=f"{name}: differentiable=True is not supported: .*create_graph=True"):
+        make(parameters(values()), differentiable=True)
+    if "capturable" in inspect.signature(make).parameters:
+        with pytest.raises(ValueError, match=f"{name}: capturable=True is not supported: .*CUDA graphs"):
+            make(parameters(values()), capturable=True)
+    if "fused" in known:
+        with pytest.raises(RuntimeError, match="fused and foreach cannot both be True"):
+            make(parameters(values()), foreach=True, fused=True)
+
+
+def test_choices_of_implementation_may_stand_in_a_group():
+    first, second = parameters([np.ones(2), np.ones(2)])
+    optimizer = optim.SGD([{"params": [first], "foreach": True}, {"params": [second], "fused": None, "lr": 0.5}])
+    assert "foreach" not in optimizer.param_groups[0] and optimizer.param_groups[1]["lr"] == 0.5
+    with pytest.raises(ValueError, match="differentiable=True is not supported"):
+        optimizer.add_param_group({"params": parameters([np.ones(2)]), "differentiable": True})
+
+
+def test_adam_with_decoupled_decay_is_adamw():
+    a, b = parameters(values()), parameters(values())
+    first, second = optim.Adam(a, weight_decay=0.1, decoupled_weight_decay=True), optim.AdamW(b, weight_decay=0.1)
+    for seed in range(3):
+        set_gradients(a, seed)
+        set_gradients(b, seed)
+        first.step()
+        second.step()
+    assert all(np.array_equal(x, y) for x, y in zip(snapshot(a), snapshot(b), strict=True))

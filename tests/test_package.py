@@ -149,3 +149,37 @@ def test_the_stub_that_editors_read_is_current():
     from tinygrad_cv import stubs
 
     assert stubs.PATH.read_text() == stubs.generate(), "run python -m tinygrad_cv.stubs"
+
+
+def test_dir_lists_every_lazy_name_and_nothing_that_is_missing():
+    packages = (
+        tg,
+        tg.autograd,
+        tg.data,
+        tg.linalg,
+        tg.models,
+        tg.nn,
+        tg.nn.functional,
+        tg.ops,
+        tg.optim,
+        tg.testing,
+        tg.train,
+        tg.viz,
+    )
+    for package in packages:
+        listed = dir(package)
+        assert set(getattr(package, "__all__", ())) <= set(listed), package.__name__
+        assert all(hasattr(package, name) for name in listed), package.__name__
+    assert {"Function", "checkpoint", "functional", "gradcheck"} <= set(dir(tg.autograd))
+    assert {"nn", "optim", "save", "exp", "exp_", "conv2d"} <= set(dir(tg)) and {"exp", "conv2d"} <= set(dir(tg.ops))
+
+
+def test_internal_operators_are_not_offered_as_functions():
+    internal = {o.name for o in tg.registry.operators() if o.internal}
+    assert {"sigmoid_backward", "conv_input_grad", "linalg.cofactor"} <= internal
+    for package in (tg, tg.ops, tg.nn.functional, tg.linalg):
+        assert not {name.removeprefix("linalg.") for name in internal} & set(dir(package)), package.__name__
+    from tinygrad_cv import stubs
+
+    assert not any(f"def {name}(" in stubs.generate() for name in internal)
+    assert tg.sigmoid_backward is tg.registry.get("sigmoid_backward").function

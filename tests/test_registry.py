@@ -261,10 +261,34 @@ def test_integer_domains_reach_the_operator_as_integers() -> None:
 
 def test_list_ops_tells_what_each_declaration_says():
     listed = tg.ops.list_ops()
-    keys = {"name", "provider", "formula", "signature", "devices", "kind", "rule", "domain", "reference", "test"}
-    assert len(listed) > 300 and all(set(o) == keys and all(o[k] for k in keys - {"devices"}) for o in listed)
+    keys = {"name", "provider", "formula", "signature", "devices", "kind", "rule", "internal", "domain", "reference", "test"}
+    assert len(listed) > 300 and all(set(o) == keys and all(o[k] for k in keys - {"devices", "internal"}) for o in listed)
+    assert [o["internal"] for o in listed if o["name"] in ("tanh", "tanh_backward")] == [False, True]
     conv = next(o for o in listed if o["name"] == "conv2d")
     assert (
         conv["signature"].startswith("conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None")
         and conv["test"] == "not run"
     )
+
+
+def test_an_internal_operator_is_listed_as_such_and_works_like_any_other():
+    operator = declare(options={"internal": True})
+    assert operator.internal and tg.triple(tg.ones(1)).tolist() == [3.0] and check_op("triple").passed
+    assert "triple" not in dir(tg) and next(o for o in tg.ops.list_ops() if o["name"] == "triple")["internal"] is True
+
+
+def test_annotations_may_be_evaluated_or_text():
+    def evaluated(*tensors: list[Array]) -> Any:
+        return tensors[0].copy()
+
+    evaluated.__annotations__ = {"tensors": list[Array]}
+    operator = declare(base=Op, reference=evaluated, grad_input=None, differentiable=False, options={"override": True})
+    assert operator.variadic == "tensors" and tg.triple(tg.ones(1)).tolist() == [1.0]
+
+    def optional(input: Array, other: Array | None = None) -> Any:
+        return input.copy()
+
+    for annotation in (Array | None, "Array | None"):
+        optional.__annotations__ = {"input": Array, "other": annotation}
+        operator = declare(base=Op, reference=optional, nondiff=("other",), options={"override": True})
+        assert operator.tensor_params == ("input", "other") and operator.optional_tensors == {"other"}

@@ -58,6 +58,8 @@ WITHOUT = {
     "min_dim": INTERNAL,
     "nll_loss_backward": INTERNAL,
     "pad_backward": INTERNAL,
+    "scatter_extremum": INTERNAL,
+    "scatter_src": INTERNAL,
     "setitem": "assignment syntax in PyTorch",
     "sigmoid_backward": INTERNAL,
     "sliding_windows": INTERNAL,
@@ -131,7 +133,8 @@ def test_values_and_gradients(name: str) -> None:
             label = f"{name}, {np.dtype(dtype)}, {sample.call}"
             assert len(pair.ours) == len(pair.theirs), label
             for ours, theirs in zip(pair.ours, pair.theirs, strict=True):
-                mine, expected = np.asarray(ours), theirs.detach().numpy() if torch.is_tensor(theirs) else np.asarray(theirs)
+                mine = ours.numpy(force=True) if isinstance(ours, tg.Tensor) else np.asarray(ours)
+                expected = theirs.detach().numpy() if torch.is_tensor(theirs) else np.asarray(theirs)
                 assert mine.dtype == expected.dtype, f"{label}: {mine.dtype}, PyTorch {expected.dtype}"
                 if name in SIGN_FREE:
                     mine, expected = np.abs(mine), np.abs(expected)
@@ -156,12 +159,16 @@ DTYPES = [tg.bool_, tg.uint8, tg.int32, tg.int64, tg.float16, tg.float32, tg.flo
 ELEMENTWISE = [n for n in COMPARED if registry.get(n).elementwise and n not in RANDOM]
 
 
+# Optional tensors without which there is nothing to promote with.
+_TENSORS_BESIDE = {"clamp": ["min"], "clip": ["min"], "where": ["input", "other"]}
+
+
 def _operands(operator: registry.Operator, first: np.dtype, second: object, zero_dim: bool = False) -> list[object]:
     """Ones for the tensor parameters: the first of one dtype, the others of another (or a Python number), masks of booleans."""
     parameters = operator.signature.parameters
     required = [p for p in operator.tensor_params if parameters[p].default is inspect.Parameter.empty]
     found: list[object] = [np.ones(2, first)]
-    for p in required[1:] + (["min"] if operator.name == "clamp" else []):
+    for p in required[1:] + _TENSORS_BESIDE.get(operator.name, []):
         shape = () if zero_dim and len(found) == 1 else (2,)
         found.append(np.ones(2, bool) if p == "mask" else np.ones(shape, second) if isinstance(second, np.dtype) else second)
     return found

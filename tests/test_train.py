@@ -96,6 +96,47 @@ def test_every_optimizer_resumes(tmp_path, name):
     assert _same(_weights(whole), _weights(resumed))
 
 
+def test_a_finished_run_goes_on_for_more_epochs_as_if_asked_for_them_at_once(tmp_path):
+    whole = _trainer(tmp_path / "whole", config={"lr": 0.1})
+    _fit(whole, 5)
+    for epochs in (2, 3, 5):
+        longer = _trainer(tmp_path / "parts", config={"lr": 0.1})
+        _fit(longer, epochs, resume=True)
+    assert _same(_weights(whole), _weights(longer)) and len(longer.history) == 5 and longer.epochs == 5
+    with pytest.raises(ValueError, match="5 epochs are done already, and 4 were asked for; ask for at least 5"):
+        _fit(_trainer(tmp_path / "parts", config={"lr": 0.1}), 4, resume=True)
+    assert not _trainer(tmp_path / "empty").restore() and not _trainer().restore()
+
+
+def test_a_setting_that_is_gone_or_new_is_a_difference(tmp_path):
+    _fit(_trainer(tmp_path, config={"lr": 0.1, "limit": 5}), 1)
+    with pytest.raises(CheckpointError, match=r"limit was 5, now None, seed was None, now 1"):
+        _fit(_trainer(tmp_path, config={"lr": 0.1, "seed": 1}), 2, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "same"), [("cosine", 4, 6, False), ("step", 4, 6, False), ("step", 6, 8, True)]
+)
+def test_a_schedule_made_for_a_number_of_epochs_is_made_anew(name, before, after, same):
+    from tinygrad_cv.train.recipes import extend_schedule, make_schedule
+
+    def rates(schedule, optimizer, count):
+        found = []
+        for _ in range(count):
+            found.append(optimizer.param_groups[0]["lr"])
+            schedule.step()
+        return found
+
+    def make():
+        return optim.SGD(nn.Linear(1, 1).parameters(), lr=0.3)
+
+    optimizer = make()
+    past = rates(make_schedule(name, optimizer, before), optimizer, 3)
+    schedule, own = extend_schedule(name, optimizer, after, past)
+    fresh = make()
+    assert own is same and rates(schedule, optimizer, 3) == rates(make_schedule(name, fresh, after), fresh, 6)[3:]
+
+
 def test_resume_refuses_other_settings_and_damaged_files(tmp_path):
     _fit(_trainer(tmp_path, config={"lr": 0.1}), 1)
     with pytest.raises(CheckpointError, match=r"lr was 0\.1, now 0\.2"):

@@ -42,6 +42,28 @@ def test_interpolate_of_awkward_sizes_picks_pytorchs_pixels(rng, mode):
         compare(*both("interpolate", (size, 3), mode=mode), rng.standard_normal((1, 1, length, 3)), second=False)
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("align", [None, True])
+def test_antialiased_interpolate_agrees_with_pytorch(rng, mode, align):
+    options = {"mode": mode, "align_corners": align, "antialias": True}
+    for shape in [(2, 2, 5, 4), (1, 1, 13, 8)]:
+        x = rng.standard_normal(shape)
+        for size in [(2, 3), (7, 9), (5, 3), (1, 2), shape[2:]]:
+            compare(*both("interpolate", size, **options), x)
+        for factor in (0.5, 1.4, (1.0, 0.77), 2):
+            for recompute in (None, True):
+                compare(*both("interpolate", scale_factor=factor, recompute_scale_factor=recompute, **options), x)
+
+
+def test_antialiasing_weighs_every_pixel_of_a_shrunk_image():
+    x = tg.arange(8.0).reshape(1, 1, 1, 8)
+    out = tg.interpolate(x, size=(1, 2), mode="bilinear", antialias=True)
+    hat = np.array([0.125, 0.375, 0.625, 0.875, 0.875, 0.625, 0.375, 0.125])[2:]  # 8 pixels wide about pixel edge 2; 6 inside
+    np.testing.assert_allclose(out.reshape(-1).numpy(), [hat @ np.arange(6) / hat.sum(), 7 - hat @ np.arange(6) / hat.sum()])
+    keeps = tg.interpolate(x, size=(1, 8), mode="bicubic", antialias=True)
+    np.testing.assert_array_equal(keeps.numpy(), x.numpy())
+
+
 def test_bilinear_doubling_is_the_textbook_weights():
     out = tg.interpolate(tg.tensor([[[0.0, 4.0]]]), scale_factor=2, mode="linear")
     assert out.tolist() == [[[0.0, 1.0, 3.0, 4.0]]]
@@ -60,7 +82,7 @@ def test_interpolate_refuses_what_does_not_fit():
         ({"size": (2, 2, 2)}, "one number or 2"),
         ({"size": 0}, "at least 1"),
         ({"scale_factor": 0.1}, "at least 1"),
-        ({"size": 2, "mode": "bilinear", "antialias": True}, "antialias"),
+        ({"size": 2, "mode": "area", "antialias": True}, "antialias=True needs mode 'bilinear' or 'bicubic'"),
         ({"size": 2, "recompute_scale_factor": True}, "recompute_scale_factor"),
     ]:
         with pytest.raises(ValueError, match=f"^interpolate: .*{message}"):

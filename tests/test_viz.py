@@ -163,3 +163,52 @@ def test_curves_are_written(tmp_path):
     assert "<svg" in texts
     with pytest.raises(ValueError, match="empty"):
         viz.plot_history([], tmp_path / "d.png")
+
+
+def test_the_text_tree_shows_the_boxes_that_are_drawn():
+    model = models.lenet5()
+    x = tg.zeros(2, 1, 28, 28)
+    assert str(viz.draw(model, x, depth=0)) == "LeNet5, 12 operators, (2, 10) [g0]\n  input (2, 1, 28, 28) [n0]\n"
+    folded = str(viz.draw(model, x, depth=1)).splitlines()
+    assert [line.split(",")[0].strip() for line in folded[:3]] == ["classifier", "flatten", "features"] and len(folded) == 4
+    whole = str(viz.draw(model, x))
+    assert "weight: classifier.0.weight (120, 400)" in whole and whole.count("\n") > 20
+    values = str(_example())
+    assert "q = add, value 3., grad -4." in values and "input: x, value -2." in values
+
+
+def test_the_text_tree_names_a_box_met_again():
+    x = tg.tensor(1.0, requires_grad=True)
+    y = x.exp()
+    text = str(viz.draw(y * y))
+    assert text.count("y = exp") == 2 and text.count("(above)") == 1 and text.count("input: x") == 1
+    shared = nn.Linear(2, 2)
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared, self.between = shared, nn.Tanh()
+
+        def forward(self, input):
+            return self.shared(self.between(self.shared(input)))
+
+    folded = viz.draw(Twice(), tg.ones(1, 2), depth=1)  # shared -> between -> shared: a circle of boxes
+    assert "shared, 2 operators" in str(folded) and "(above)" in str(folded)
+
+
+def test_a_module_without_input_says_what_to_call():
+    with pytest.raises(TypeError, match=r"LeNet5 needs an example input: viz\.draw\(model, tg\.zeros\(1, 3, 32, 32\)\)"):
+        viz.draw(models.lenet5())
+    with pytest.raises(TypeError, match=r"the function needs an example input: viz\.draw\(function, tg"):
+        viz.draw(lambda x: x * 2)
+    weight = tg.ones(2, requires_grad=True)
+    assert viz.draw(lambda: weight * 2).node_count == 3
+
+
+def test_saving_makes_the_folder(tmp_path):
+    x = tg.tensor(1.0, requires_grad=True)
+    viz.draw(x * 2).save(tmp_path / "new" / "deeper" / "p.txt")
+    assert (tmp_path / "new" / "deeper" / "p.txt").read_text().startswith("mul")
+    with pytest.raises(ValueError, match="ending"):
+        viz.draw(x * 2).save(tmp_path / "other" / "p.xyz")
+    assert not (tmp_path / "other").exists()

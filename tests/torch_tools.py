@@ -75,6 +75,8 @@ def _parse(text: str) -> list[tuple[str, str, Any]] | None:
     def literal(node: ast.expr | None) -> Any:
         if node is None:
             return inspect.Parameter.empty
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):  # 1.0 / 8
+            return literal(node.left) / literal(node.right)
         try:
             return ast.literal_eval(node)
         except ValueError:

@@ -92,7 +92,9 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from .registry import operators
 
-    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES, *(o.name for o in operators() if "." not in o.name)})
+    functions = [o for o in operators() if "." not in o.name and not o.internal]
+    in_place = (o.name + "_" for o in functions if o.has_inplace)
+    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES, *(o.name for o in functions), *in_place})
 
 
 __all__ = [

@@ -204,6 +204,12 @@ class OperatorMethods:
     def clamp_min_(self, min: Tensor) -> Any:
         """`clamp` with a lower bound only, a number or a Tensor."""
 
+    def clip(self, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
+        """Another name of `clamp`, which is NumPy's."""
+
+    def clip_(self, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
+        """Another name of `clamp`, which is NumPy's."""
+
     def clone(self) -> Tensor:
         """A copy of `input` in memory of its own, in row-major order; gradients flow through."""
 
@@ -419,6 +425,12 @@ class OperatorMethods:
 
     def index_fill_(self, dim: int, index: Tensor, value: Tensor) -> Any:
         """`input` with its slices at positions `index` (1-D) along `dim` filled with `value`, a number or a 0-d Tensor."""
+
+    def index_put(self, indices: Any, values: Tensor, accumulate: bool = False) -> Any:
+        """`input` with `values` (broadcast) written where the tensors in `indices` point, or added there if `accumulate`."""
+
+    def index_put_(self, indices: Any, values: Tensor, accumulate: bool = False) -> Any:
+        """`input` with `values` (broadcast) written where the tensors in `indices` point, or added there if `accumulate`."""
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         """The slices of `input` at positions `index` (1-D integers) along axis `dim`, in new memory. IndexError out of range."""
@@ -702,16 +714,19 @@ class OperatorMethods:
     def round_(self, *, decimals: int = 0) -> Tensor:
         """input to the nearest multiple of 10 ** -decimals, halves to the even one. The gradient is 0."""
 
+    def rrelu_(self, lower: float = 0.125, upper: float = 0.3333333333333333, training: bool = False, inplace: bool = False) -> Any:
+        """input where it is positive, else a * input: a drawn for each element from [lower, upper] in training, otherwise their middle."""
+
     def rsqrt(self) -> Tensor:
         """The reciprocal of the square root: inf at 0, NaN below. Integers give the default floating dtype."""
 
     def rsqrt_(self) -> Tensor:
         """The reciprocal of the square root: inf at 0, NaN below. Integers give the default floating dtype."""
 
-    def scatter(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    def scatter(self, dim: int, index: Tensor, src: Tensor | None = None, *, value: float | None = None, reduce: str | None = None) -> Any:
         """`input` with the elements at positions `index` along axis `dim` replaced by those of `src`, a Tensor or a number."""
 
-    def scatter_(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    def scatter_(self, dim: int, index: Tensor, src: Tensor | None = None, *, value: float | None = None, reduce: str | None = None) -> Any:
         """`input` with the elements at positions `index` along axis `dim` replaced by those of `src`, a Tensor or a number."""
 
     def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
@@ -719,6 +734,12 @@ class OperatorMethods:
 
     def scatter_add_(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
         """`input` with the elements of `src` added at positions `index` along axis `dim`; what goes to one place is summed."""
+
+    def scatter_reduce(self, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True) -> Any:
+        """`input` with all elements of `src` that `index` sends to one place along `dim` reduced there, together with its own element."""
+
+    def scatter_reduce_(self, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True) -> Any:
+        """`input` with all elements of `src` that `index` sends to one place along `dim` reduced there, together with its own element."""
 
     def select(self, dim: int, index: int) -> Tensor:
         """A view of `input` at position `index` of axis `dim`, which disappears. IndexError out of range."""
@@ -755,9 +776,6 @@ class OperatorMethods:
 
     def sinh_(self) -> Tensor:
         """The hyperbolic sine."""
-
-    def sliding_windows(self, dimension: int, size: int, step: int) -> Tensor:
-        """A view of all windows of `size` elements along axis `dimension`, `step` apart; their elements lie on a new last axis."""
 
     def softmax(self, dim: int | None = None, *, dtype: Any = None) -> Tensor:
         """e^input / sum over `dim` of e^input: positive numbers whose sum over dim is 1. Computed without overflow."""
@@ -815,6 +833,9 @@ class OperatorMethods:
 
     def swapaxes(self, axis0: int, axis1: int) -> Tensor:
         """A view of `input` with axes `axis0` and `axis1` swapped, as `transpose`."""
+
+    def swapdims(self, dim0: int, dim1: int) -> Tensor:
+        """A view of `input` with axes `dim0` and `dim1` swapped, as `transpose`."""
 
     def t(self) -> Tensor:
         """The transpose of a matrix, as a view; a tensor of fewer axes stays as it is. ValueError for more than two axes."""
@@ -894,7 +915,7 @@ class OperatorMethods:
     def vdot(self, other: Tensor) -> Any:
         """The inner product of two vectors; for the real tensors of this package, `dot`."""
 
-    def view(self, *shape: Any) -> Tensor:
+    def view(self, *shape: Any, dtype: Any = None) -> Tensor:
         """As `reshape`, but always a view: RuntimeError where the strides of `input` would call for a copy."""
 
     def __neg__(self) -> Tensor: ...
@@ -963,9 +984,6 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 
 def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
     """Average pooling to a given output size: as `adaptive_avg_pool2d`, for (N, C, D, H, W) or (C, D, H, W)."""
-
-def adaptive_avg_pool_input_grad(grad_output: Tensor, input_size: Any) -> Tensor:
-    """The gradient of adaptive average pooling over 1 to 3 axes: `grad_output`, (N, C, *out), shared out to (N, C,"""
 
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """Max pooling to a given length: as `adaptive_max_pool2d`, for (N, C, L) or (C, L)."""
@@ -1054,13 +1072,13 @@ def atan2(input: Tensor, other: Tensor | float) -> Tensor:
 def atanh(input: Tensor) -> Tensor:
     """The inverse hyperbolic tangent: -inf and inf at -1 and 1, NaN outside."""
 
-def atleast_1d(*tensors: Tensor) -> Any:
+def atleast_1d(*tensors: Tensor | Sequence[Any]) -> Any:
     """Each tensor as it is, or a view of shape (1,) of a 0-d one. Several tensors give a tuple."""
 
-def atleast_2d(*tensors: Tensor) -> Any:
+def atleast_2d(*tensors: Tensor | Sequence[Any]) -> Any:
     """Each tensor as it is, or a view with leading axes of size 1 that bring it to two. Several tensors give a tuple."""
 
-def atleast_3d(*tensors: Tensor) -> Any:
+def atleast_3d(*tensors: Tensor | Sequence[Any]) -> Any:
     """Each tensor as it is, or a view of three axes: () gives (1, 1, 1), (n,) gives (1, n, 1), (n, m) gives (n, m, 1)."""
 
 def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True) -> Tensor:
@@ -1072,29 +1090,17 @@ def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 def avg_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
     """The mean of each window: as `avg_pool2d`, for (N, C, D, H, W) or (C, D, H, W)."""
 
-def avg_pool_input_grad(grad_output: Tensor, input_size: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor_override: Any) -> Tensor:
-    """The gradient of average pooling over 1 to 3 axes, its adjoint: each element of `grad_output`, (N, C, *out), shared"""
-
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * input + alpha * (batch1 @ batch2) for (b, n, k) and (b, k, m)."""
 
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-05) -> Any:
     """Normalises each channel of (N, C, ...): with the statistics of the batch in training, else with the running ones."""
 
-def batch_norm_backward(grad_output: Tensor, input: Tensor, weight: Tensor | None, mean: Tensor, variance: Tensor, eps: float) -> Any:
-    """The gradients of batch normalisation for input, weight and bias, given the statistics of the forward pass."""
-
-def batch_norm_with_statistics(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-05) -> Any:
-    """`batch_norm` in training: `out`, and the `mean` and (biased) `variance` of each channel, shape (C)."""
-
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
     """y_o = x1^T W_o x2 + b_o for x1 (..., in1), x2 (..., in2), W (out, in1, in2), b (out)."""
 
 def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = 'mean') -> Any:
     """The cross-entropy of probabilities `input` in [0, 1] with targets in [0, 1]; logarithms are cut off at -100."""
-
-def binary_cross_entropy_value(input: Tensor, target: Tensor | float) -> Tensor:
-    """The cross-entropy of one probability, with logarithms cut off at -100 so that 0 and 1 stay finite."""
 
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = 'mean', pos_weight: Tensor | None = None) -> Any:
     """`binary_cross_entropy` of sigmoid(input), computed from the scores themselves so that no logarithm overflows."""
@@ -1126,9 +1132,6 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 def broadcast_to(input: Tensor, shape: Any) -> Tensor:
     """`input` broadcast to `shape` as a view: `input.expand(shape)`."""
 
-def cast(input: Tensor, dtype: Any) -> Tensor:
-    """`input` in another dtype. Differentiable between floating dtypes; Tensor.to is its public face."""
-
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The tensors one after the other along axis `dim`, in new memory and in their promoted dtype."""
 
@@ -1156,6 +1159,9 @@ def clamp_max(input: Tensor, max: Tensor) -> Any:
 def clamp_min(input: Tensor, min: Tensor) -> Any:
     """`clamp` with a lower bound only, a number or a Tensor."""
 
+def clip(input: Tensor, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
+    """Another name of `clamp`, which is NumPy's."""
+
 def clone(input: Tensor) -> Tensor:
     """A copy of `input` in memory of its own, in row-major order; gradients flow through."""
 
@@ -1177,9 +1183,6 @@ def conv2d_matrix(weight: Tensor, input_shape: Any, stride: Any = 1, padding: An
 def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
     """The cross-correlation of volumes with kernels: as `conv2d`, for three spatial axes."""
 
-def conv_input_grad(grad_output: Tensor, weight: Tensor, input_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
-    """The gradient of a convolution in its input, for 1 to 3 spatial axes: the adjoint of x -> conv(x, weight)."""
-
 def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Tensor:
     """The transposed convolution of signals: as `conv_transpose2d`, for one spatial axis."""
 
@@ -1188,9 +1191,6 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 
 def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Tensor:
     """The transposed convolution of volumes: as `conv_transpose2d`, for three spatial axes."""
-
-def conv_weight_grad(grad_output: Tensor, input: Tensor, kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
-    """The gradient of a convolution in its weight, for 1 to 3 spatial axes: the adjoint of w -> conv(input, w)."""
 
 def copysign(input: Tensor, other: Tensor | float) -> Tensor:
     """The magnitude of input with the sign of other, that of a zero included. Integers give the default floating dtype."""
@@ -1261,7 +1261,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """`dropout` of whole channels of (N, C, D, H, W) or (C, D, H, W)."""
 
-def einsum(equation: str, *operands: Tensor) -> Any:
+def einsum(equation: Any, *operands: Tensor | Sequence[Any]) -> Any:
     """Einstein summation: `einsum("bij,bjk->bik", x, y)`."""
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -1270,14 +1270,8 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Any:
     """The rows of `weight` (V, D) at integer indices `input` of any shape: a result of shape (*input.shape, D)."""
 
-def embedding_backward(grad_output: Tensor, input: Tensor, num_embeddings: int, padding_idx: int | None, scale_grad_by_freq: bool) -> Tensor:
-    """The gradient of `embedding` for its table: rows of grad_output (..., D) added up at their indices, shape (V, D)."""
-
 def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False, mode: str = 'mean', sparse: bool = False, per_sample_weights: Tensor | None = None, include_last_offset: bool = False, padding_idx: int | None = None) -> Any:
     """Looks up bags of indices in `weight` (V, D) and reduces each bag to one row: (bags, D)."""
-
-def embedding_lookup(input: Tensor, weight: Tensor, padding_idx: int | None = None, scale_grad_by_freq: bool = False) -> Tensor:
-    """`embedding` without its in-place renormalisation. The gradient skips padding_idx and divides by counts where asked to."""
 
 def eq(input: Tensor, other: Tensor | float) -> Tensor:
     """Whether the elements are equal: a bool tensor. NaN equals nothing."""
@@ -1357,9 +1351,6 @@ def gelu(input: Tensor, approximate: str = 'none') -> Tensor:
 def getitem(input: Tensor, index: Any) -> Tensor:
     """`input[index]` for ints, slices (any step), None and ...: a view. IndexError for what does not fit the shape."""
 
-def getitem_backward(input: Tensor, shape: Any, index: Any) -> Tensor:
-    """Zeros of `shape` with `input` added at `index`; elements indexed twice receive both. The adjoint of `x[index]`."""
-
 def glu(input: Tensor, dim: int = -1) -> Any:
     """The gated linear unit: the first half of input along `dim` times the logistic function of the second half."""
 
@@ -1368,12 +1359,6 @@ def grid_sample(input: Tensor, grid: Tensor, mode: str = 'bilinear', padding_mod
 
 def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-05) -> Any:
     """Normalises each image of (N, C, ...) over each of `num_groups` equal groups of its channels. weight, bias: (C) or None."""
-
-def group_norm_backward(grad_output: Tensor, input: Tensor, weight: Tensor | None, mean: Tensor, variance: Tensor, groups: int, eps: float) -> Any:
-    """The gradients of group normalisation for input, weight and bias, given the statistics of the forward pass."""
-
-def group_norm_with_statistics(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, groups: int = 1, eps: float = 1e-05) -> Any:
-    """`group_norm` over `groups` groups of channels: `out`, and `mean` and (biased) `variance` of shape (N, groups)."""
 
 def gt(input: Tensor, other: Tensor | float) -> Tensor:
     """Whether input is greater than other: a bool tensor, False at NaN."""
@@ -1402,9 +1387,6 @@ def hstack(tensors: Sequence[Tensor]) -> Any:
 def huber_loss(input: Tensor, target: Tensor, reduction: str = 'mean', delta: float = 1.0, weight: Tensor | None = None) -> Any:
     """Squared error within `delta` of the target, absolute error beyond, joined smoothly."""
 
-def huber_value(input: Tensor, delta: float) -> Tensor:
-    """Huber's function of one error: a parabola within `delta` of 0, lines of slope delta beyond. The derivative is continuous."""
-
 def hypot(input: Tensor, other: Tensor | float) -> Tensor:
     """The length of the hypotenuse, without overflow; inf where either side is. Integers give the default floating dtype."""
 
@@ -1420,6 +1402,9 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Tensor) -> Any:
     """`input` with its slices at positions `index` (1-D) along `dim` filled with `value`, a number or a 0-d Tensor."""
 
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Any:
+    """`input` with `values` (broadcast) written where the tensors in `indices` point, or added there if `accumulate`."""
+
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of `input` at positions `index` (1-D integers) along axis `dim`, in new memory. IndexError out of range."""
 
@@ -1431,12 +1416,6 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
 
 def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = 'nearest', align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False) -> Any:
     """Resizes the spatial axes of (N, C, L), (N, C, H, W) or (N, C, D, H, W) to `size`, or by `scale_factor`."""
-
-def interpolate_axis(input: Tensor, dim: int, size: int, kind: str, align_corners: bool, scale: float | None) -> Tensor:
-    """One axis of `input` resized to `size`. kind: 'nearest', 'nearest-exact', 'linear', 'cubic' or 'area'."""
-
-def interpolate_axis_backward(grad_output: Tensor, dim: int, length: int, kind: str, align_corners: bool, scale: float | None) -> Tensor:
-    """The adjoint of `interpolate_axis`: spreads each value back over the `length` positions that it was read from."""
 
 def isclose(input: Tensor, other: Tensor | float, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Whether the elements agree within a tolerance: a bool tensor."""
@@ -1462,12 +1441,6 @@ def l1_loss(input: Tensor, target: Tensor, *, reduction: str = 'mean', weight: T
 def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-05) -> Any:
     """Normalises over the last axes of `input`, whose sizes `normalized_shape` repeats; each leading position for itself."""
 
-def layer_norm_backward(grad_output: Tensor, input: Tensor, weight: Tensor | None, mean: Tensor, variance: Tensor, axes: int, eps: float) -> Any:
-    """The gradients of layer normalisation for input, weight and bias, given the statistics of the forward pass."""
-
-def layer_norm_with_statistics(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, axes: int = 1, eps: float = 1e-05) -> Any:
-    """`layer_norm` over the last `axes` axes: `out`, and `mean` and (biased) `variance` with those axes gone."""
-
 def le(input: Tensor, other: Tensor | float) -> Tensor:
     """Whether input is less than or equal to other: a bool tensor, False at NaN."""
 
@@ -1479,12 +1452,6 @@ def lerp(input: Tensor, end: Tensor | float, weight: Tensor | float) -> Tensor:
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x W^T + b for x of shape (..., in_features), W (out_features, in_features), b (out_features)."""
-
-def linear_recurrence(input: Tensor, decay: Tensor, dim: int, reverse: bool = False) -> Tensor:
-    """h_t = input_t + decay_t * h_(t-1) along `dim`, from h_(-1) = 0; with `reverse`, h_t = input_t + decay_t * h_(t+1)."""
-
-def linear_weight_grad(input: Tensor, other: Tensor) -> Tensor:
-    """input^T other for (..., n) and (..., m), all leading axes summed: (n, m)."""
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0) -> Any:
     """Divides every value of (N, C, ...) by a power of the mean square of the `size` neighbouring channels at its place."""
@@ -1546,14 +1513,8 @@ def lt(input: Tensor, other: Tensor | float) -> Tensor:
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = 'mean') -> Any:
     """Wants input1 above input2 by `margin` where target is 1, below it where target is -1."""
 
-def masked_affine(input: Tensor, mask: Tensor | float, scale: float, shift: float, floor: float) -> Tensor:
-    """scale * input + shift where `mask`, else floor: alpha dropout once its mask is drawn. The mask broadcasts."""
-
 def masked_fill(input: Tensor, mask: Tensor | float, value: Tensor | float) -> Tensor:
     """`input` with `value` (a number or a 0-d Tensor) wherever `mask` holds. mask: a bool Tensor that broadcasts with input."""
-
-def masked_scale(input: Tensor, mask: Tensor | float, scale: float) -> Tensor:
-    """scale * input where `mask`, else 0: dropout once its mask is drawn. The mask broadcasts."""
 
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Any:
     """`input` with its elements where `mask` holds replaced, in order, by the elements of `source`."""
@@ -1569,9 +1530,6 @@ def matrix_power(input: Tensor, n: int) -> Any:
 
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
     """max(input): the largest element, ties sharing the gradient."""
-
-def max_dim(input: Tensor, dim: int, keepdim: bool = False) -> Any:
-    """(values, indices) of the largest element along one axis: what `max(input, dim)` computes. Of tied elements, the first."""
 
 def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False) -> Any:
     """The largest element of each window along the last axis: as `max_pool2d`, for (N, C, L) or (C, L)."""
@@ -1590,12 +1548,6 @@ def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 
 def max_pool3d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Any:
     """`max_pool3d` with the indices of the maxima: a pair (values, indices)."""
-
-def max_pool_gather(input: Tensor, indices: Tensor, rank: int) -> Tensor:
-    """The elements of `input` at the places that max pooling found."""
-
-def max_pool_input_grad(grad_output: Tensor, indices: Tensor, input_size: Any) -> Tensor:
-    """The gradient of max pooling: each element of `grad_output` is added where its maximum was found."""
 
 def max_unpool1d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Tensor:
     """Puts maxima back where they were found: as `max_unpool2d`, for (N, C, L) or (C, L)."""
@@ -1618,20 +1570,11 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
 def median(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """median(input): the lower median of all elements. median(input, dim, keepdim): (values, indices) along an axis."""
 
-def median_all(input: Tensor, skip_nan: bool = False) -> Tensor:
-    """The lower median of all elements: what `median(input)` computes. NaN if any is NaN (or, skipping NaN, if all are)."""
-
-def median_dim(input: Tensor, dim: int, keepdim: bool = False, skip_nan: bool = False) -> Any:
-    """(values, indices) of the lower median along one axis: what `median(input, dim)` and `nanmedian(input, dim)` compute."""
-
-def meshgrid(*tensors: Tensor, indexing: str = 'ij') -> Any:
+def meshgrid(*tensors: Tensor | Sequence[Any], indexing: str = 'ij') -> Any:
     """A tuple of views, one for each 1-D (or 0-d) tensor, repeated along the axes of the others."""
 
 def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
     """min(input): the smallest element, ties sharing the gradient."""
-
-def min_dim(input: Tensor, dim: int, keepdim: bool = False) -> Any:
-    """(values, indices) of the smallest element along one axis: what `min(input, dim)` computes."""
 
 def minimum(input: Tensor, other: Tensor | float) -> Tensor:
     """The smaller element, NaN where either is NaN. Where both are equal, each receives half of the gradient."""
@@ -1690,9 +1633,6 @@ def neg(input: Tensor) -> Tensor:
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = 'mean') -> Tensor:
     """The negative log-likelihood of class indices: -weight[y] * input[y] for every example with label y."""
 
-def nll_loss_backward(grad_output: Tensor, target: Tensor, weight: Tensor | None, shape: Any, ignore_index: int, reduction: str) -> Tensor:
-    """The gradient of `nll_loss` for its input of shape `shape`: -weight[y] * grad_output at each label y, 0 elsewhere."""
-
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """The positions of the elements that are not zero: shape (count, ndim), int64, in row-major order."""
 
@@ -1710,9 +1650,6 @@ def outer(input: Tensor, vec2: Tensor) -> Any:
 
 def pad(input: Tensor, pad: Any, mode: str = 'constant', value: float | None = None) -> Tensor:
     """`input` with elements added at the ends of its axes: pad = (before, after) of the last axis, then of the one before, ..."""
-
-def pad_backward(input: Tensor, shape: Any, pad: Any, mode: str) -> Tensor:
-    """The adjoint of `pad` in the modes reflect, replicate and circular: each element is added back to where it was taken from."""
 
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-06, keepdim: bool = False) -> Any:
     """The p-norm of x1 - x2 + eps along the last axis. x1, x2: (N, D) or (D), or anything that broadcasts together."""
@@ -1783,20 +1720,20 @@ def rot90(input: Tensor, k: int = 1, dims: Any = ...) -> Tensor:
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """input to the nearest multiple of 10 ** -decimals, halves to the even one. The gradient is 0."""
 
+def rrelu(input: Tensor, lower: float = 0.125, upper: float = 0.3333333333333333, training: bool = False, inplace: bool = False) -> Any:
+    """input where it is positive, else a * input: a drawn for each element from [lower, upper] in training, otherwise their middle."""
+
 def rsqrt(input: Tensor) -> Tensor:
     """The reciprocal of the square root: inf at 0, NaN below. Integers give the default floating dtype."""
 
-def sample_taps(input: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of elements read by index: input (N, C, L), index and weights (N, K, P) -> (N, C, P). Index -1 reads 0."""
-
-def scatter(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+def scatter(input: Tensor, dim: int, index: Tensor, src: Tensor | None = None, *, value: float | None = None, reduce: str | None = None) -> Any:
     """`input` with the elements at positions `index` along axis `dim` replaced by those of `src`, a Tensor or a number."""
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """`input` with the elements of `src` added at positions `index` along axis `dim`; what goes to one place is summed."""
 
-def scatter_taps(grad_output: Tensor, index: Tensor, weights: Tensor, length: int) -> Tensor:
-    """The adjoint of `sample_taps` for its input: grad_output (N, C, P) spread over (N, C, length)."""
+def scatter_reduce(input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True) -> Any:
+    """`input` with all elements of `src` that `index` sends to one place along `dim` reduced there, together with its own element."""
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:
     """A view of `input` at position `index` of axis `dim`, which disappears. IndexError out of range."""
@@ -1810,9 +1747,6 @@ def setitem(input: Tensor, value: Tensor, index: Any) -> Tensor:
 def sigmoid(input: Tensor) -> Tensor:
     """The logistic function, computed without overflow. Integers give the default floating dtype."""
 
-def sigmoid_backward(grad_output: Tensor, output: Tensor | float) -> Tensor:
-    """The gradient of the logistic function, from its value `output`."""
-
 def sign(input: Tensor) -> Tensor:
     """1 where input > 0, -1 where input < 0, else 0 (for NaN too, as PyTorch). Its gradient is 0 everywhere."""
 
@@ -1825,12 +1759,6 @@ def sin(input: Tensor) -> Tensor:
 def sinh(input: Tensor) -> Tensor:
     """The hyperbolic sine."""
 
-def sliding_windows(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """A view of all windows of `size` elements along axis `dimension`, `step` apart; their elements lie on a new last axis."""
-
-def sliding_windows_backward(input: Tensor, shape: Any, dimension: int, step: int) -> Tensor:
-    """The adjoint of `sliding_windows`: windows added back along axis `dimension` of a tensor of `shape`."""
-
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = 'mean', beta: float = 1.0) -> Any:
     """The absolute error with its tip rounded within `beta`: huber_loss with delta = beta, divided by beta; beta = 0 is l1_loss."""
 
@@ -1839,12 +1767,6 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = 'mean') 
 
 def softmax(input: Tensor, dim: int | None = None, *, dtype: Any = None) -> Tensor:
     """e^input / sum over `dim` of e^input: positive numbers whose sum over dim is 1. Computed without overflow."""
-
-def softmax_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = 'mean', label_smoothing: float = 0.0) -> Any:
-    """`cross_entropy` with class indices together with the softmax it needs anyway, which backward reads."""
-
-def softmax_cross_entropy_backward(grad_output: Tensor, probabilities: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float) -> Tensor:
-    """The gradient of the cross-entropy with class indices for its scores, given their softmax."""
 
 def softmin(input: Tensor, dim: int | None = None, *, dtype: Any = None) -> Any:
     """`softmax` of -input. Same arguments and errors."""
@@ -1894,6 +1816,9 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
 def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
     """A view of `input` with axes `axis0` and `axis1` swapped, as `transpose`."""
 
+def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """A view of `input` with axes `dim0` and `dim1` swapped, as `transpose`."""
+
 def t(input: Tensor) -> Tensor:
     """The transpose of a matrix, as a view; a tensor of fewer axes stays as it is. ValueError for more than two axes."""
 
@@ -1906,23 +1831,14 @@ def tan(input: Tensor) -> Tensor:
 def tanh(input: Tensor) -> Tensor:
     """The hyperbolic tangent."""
 
-def tanh_backward(grad_output: Tensor, output: Tensor | float) -> Tensor:
-    """The gradient of the hyperbolic tangent, from its value `output`."""
-
 def tanhshrink(input: Tensor) -> Tensor:
     """input - tanh(input). Integers give the default floating dtype."""
-
-def tap_products(grad_output: Tensor, input: Tensor, index: Tensor) -> Tensor:
-    """The adjoint of `sample_taps` for its weights: grad_output (N, C, P) times what each tap read, summed over channels."""
 
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Any:
     """Sums products over pairs of axes: the last `dims` of `a` with the first of `b`, or dims=(axes of a, axes of b)."""
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """input where it exceeds the threshold, else `value`. The gradient at the threshold is 0. NaN stays NaN."""
-
-def threshold_backward(grad_output: Tensor, input: Tensor | float, threshold: float) -> Tensor:
-    """The gradient of `threshold` and its kin: grad_output where input exceeds the threshold (or is NaN), else 0."""
 
 def tile(input: Tensor, *dims: Any) -> Any:
     """As `repeat`, but missing leading counts are 1, as numpy.tile."""
@@ -1963,13 +1879,10 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
     """The distinct elements of `input` in ascending order, or its distinct slices along `dim` in lexicographic order."""
 
-def unique_all(input: Tensor, dim: int | None = None) -> Any:
-    """(values, inverse_indices, counts) of the distinct elements of `input`, or of its slices along `dim`, in order."""
-
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A view of `input` with an axis of size 1 inserted at `dim` (0 to ndim, or negative from the end)."""
 
-def upsample(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = 'nearest', align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False) -> Any:
+def upsample(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = 'nearest', align_corners: bool | None = None) -> Any:
     """`interpolate` by its older name."""
 
 def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = 1) -> Tensor:
@@ -1981,14 +1894,11 @@ def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool
 def vdot(input: Tensor, other: Tensor) -> Any:
     """The inner product of two vectors; for the real tensors of this package, `dot`."""
 
-def view(input: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *shape: Any, dtype: Any = None) -> Tensor:
     """As `reshape`, but always a view: RuntimeError where the strides of `input` would call for a copy."""
-
-def view_scatter(input: Tensor, src: Tensor, chain: Any) -> Tensor:
-    """`input` with the region that the view operators in `chain` address replaced by `src`."""
 
 def vstack(tensors: Sequence[Tensor]) -> Any:
     """The tensors, each as at least 2-D, joined along axis 0."""
 
-def where(condition: Tensor, input: Tensor | float, other: Tensor | float) -> Tensor:
+def where(condition: Tensor, input: Tensor | float | None = None, other: Tensor | float | None = None) -> Tensor:
     """Elements of `input` where `condition` holds, of `other` elsewhere."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import dtypes
 from ._state import state
-from .autograd.node import Constant, Node, Storage
-from .devices import CPU, Device, as_device
+from .autograd.node import Node, Storage
+from .conversion import Conversion
+from .devices import CPU, Device
 from .registry import find, on_registration
 from .tensor_methods import TensorMethods
+from .views import Views
 
 if TYPE_CHECKING:
     from ._operator_stubs import OperatorMethods
@@ -38,7 +39,7 @@ _PYTHON_OPERATORS = {
 _UNARY_OPERATORS = {"__neg__": "neg", "__pos__": "positive", "__abs__": "abs", "__invert__": "bitwise_not"}
 
 
-class Tensor(OperatorMethods, TensorMethods):
+class Tensor(OperatorMethods, TensorMethods, Conversion, Views):
     """A dense array with an optional history. Make one with `tg.tensor`, not with this class.
 
     dtype: one of `tg.dtypes.SUPPORTED`; float32 unless asked otherwise. requires_grad: operators applied to it are recorded.
@@ -46,19 +47,13 @@ class Tensor(OperatorMethods, TensorMethods):
     """
 
     # Defaults live on the class: a new tensor sets only what differs, which is what makes creation cheap.
-    _data: np.ndarray
     _requires_grad: bool = False
     _node: Node | None = None
     _slot: int = 0
-    _storage: Storage | None = None
-    _constant: Constant | None = None
-    _base: Tensor | None = None  # the tensor whose memory this one views
-    _view_chain: tuple[tuple[Operator, tuple[Any, ...]], ...] = ()  # how to make this view from _base
-    _generation: int = 0  # of a base: in-place writes that changed its history; of a view: the one it has seen
     _inference: bool = False
     _hooks: dict[int, Callable[[Any], Any]] | None = None
     _retains_grad: bool = False
-    grad: Tensor | None = None
+    _grad: Tensor | None = None
     name: str | None = None
 
     __array_priority__ = 1000  # NumPy's operators hand over to ours
@@ -184,6 +179,28 @@ class Tensor(OperatorMethods, TensorMethods):
             self._refresh_view()
         return self._node is None or not self._requires_grad
 
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward()` accumulated, of this tensor's shape and dtype, or None.
+
+        Assigning anything else raises TypeError (no Tensor, another dtype) or ValueError (another shape).
+        """
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad: expected a Tensor or None, got {type(value).__name__}")
+            array, own = value._data, self._data
+            if array.shape != own.shape:
+                raise ValueError(f"grad: expected the tensor's shape {own.shape}, got {array.shape}")
+            if array.dtype != own.dtype:
+                raise TypeError(f"grad: expected the tensor's dtype {own.dtype}, got {array.dtype}; use .to({own.dtype})")
+            if value is self:
+                raise ValueError("grad: a tensor cannot be its own gradient; use .clone()")
+        self._grad = value
+
     def backward(
         self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
     ) -> None:
@@ -223,12 +240,18 @@ class Tensor(OperatorMethods, TensorMethods):
         """Whether `retain_grad` was called on this non-leaf tensor."""
         return self._retains_grad
 
+    def is_inference(self) -> bool:
+        """Whether this tensor was made under `inference_mode`, and so can take no part in a recorded operator."""
+        return self._inference
+
     def detach(self) -> Tensor:
         """The same memory without history. In-place writes to either are seen by both, and by the version checks."""
         out = wrap(self._data)
         if self._storage is None:
             self._storage = Storage()
         out._storage = self._storage
+        if self._inference:
+            out._inference = True
         return out
 
     def detach_(self) -> Tensor:
@@ -240,135 +263,39 @@ class Tensor(OperatorMethods, TensorMethods):
 
     @property
     def data(self) -> Tensor:
-        """The same memory without history, as `detach()`. Assigning replaces the values' memory."""
+        """The same memory without history, as `detach()`. Assigning a Tensor makes its memory this tensor's.
+
+        A leaf may so change its shape and dtype: TypeError for integers where it requires grad, RuntimeError while it has a `.grad`
+        (which would not fit). A tensor with a history keeps it, and with it its shape and dtype (else ValueError). Views taken
+        before stay with the old memory. RuntimeError at the backward of a graph that saved the old values.
+        """
         return self.detach()
 
     @data.setter
     def data(self, value: Tensor) -> None:
-        if value.shape != self.shape or value.dtype != self.dtype:
-            raise ValueError(
-                f"data: expected shape {self.shape} and dtype {self.dtype}, got shape {value.shape} and dtype {value.dtype}"
-            )
-        if self._storage is not None:
-            self._storage.version += 1
-        self._data = value._data
-        self._storage = value._storage
+        if not isinstance(value, Tensor):
+            raise TypeError(f"data: expected a Tensor, got {type(value).__name__}")
+        requires, array, own = self.requires_grad, value._data, self._data
+        if array is own:
+            return
+        if array.shape != own.shape or array.dtype != own.dtype:
+            given = f"shape {array.shape} and dtype {array.dtype}"
+            if not self.is_leaf:
+                raise ValueError(
+                    f"data: this tensor was computed with shape {own.shape} and dtype {own.dtype}, so its gradient cannot have {given}; "
+                    "only a leaf may change them, see detach()"
+                )
+            if requires and array.dtype.kind != "f":
+                raise TypeError(f"data: this tensor requires grad, which {array.dtype} cannot have; expected a floating dtype")
+            if self._grad is not None:
+                raise RuntimeError(
+                    f"data: this tensor has a .grad of shape {own.shape}, {own.dtype}; set .grad = None before {given}"
+                )
+        if value._storage is None:
+            value._storage = Storage()
+        self._replace_memory(array, value._storage)
 
-    # Conversion -------------------------------------------------------------------------------------------------------
-
-    def numpy(self, *, force: bool = False) -> np.ndarray:
-        """The memory as a NumPy array, shared. RuntimeError while gradients are recorded, unless `force` (which detaches)."""
-        if self.requires_grad and not force:
-            raise RuntimeError("numpy(): this tensor requires grad; use .detach().numpy()")
-        return self._data
-
-    def item(self) -> Any:
-        """The single element as a Python number."""
-        if self._data.size != 1:
-            raise ValueError(f"item(): expected a tensor with one element, got shape {self.shape}")
-        return self._data.item()
-
-    def tolist(self) -> Any:
-        """The elements as nested Python lists."""
-        return self._data.tolist()
-
-    def to(self, *args: Any, **kwargs: Any) -> Tensor:
-        """A tensor of another dtype or device: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`; itself if nothing changes."""
-        dtype, device, copy = kwargs.pop("dtype", None), kwargs.pop("device", None), kwargs.pop("copy", False)
-        kwargs.pop("non_blocking", None)
-        if kwargs:
-            raise TypeError(f"to(): unexpected arguments {sorted(kwargs)}")
-        for value in args:
-            if isinstance(value, Tensor):
-                dtype, device = value.dtype, value.device
-            elif isinstance(value, Device) or (isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda")):
-                device = value
-            elif value is not None:
-                dtype = value
-        if device is not None:
-            as_device(device).require()
-        if dtype is not None and dtypes.as_dtype(dtype) != self._data.dtype:
-            return _operator("cast")(self, dtypes.as_dtype(dtype))
-        return self.clone() if copy else self
-
-    def type(self, dtype: Any = None) -> Any:
-        """The dtype, or this tensor in another one."""
-        return self.dtype if dtype is None else self.to(dtype)
-
-    def cpu(self) -> Tensor:
-        """This tensor in main memory."""
-        return self.to("cpu")
-
-    def cuda(self) -> Tensor:
-        """This tensor on the GPU; RuntimeError with the reason where there is none."""
-        return self.to("cuda")
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self._data, dtype=dtype, copy=copy)
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        if self.requires_grad:
-            raise BufferError("__dlpack__: this tensor requires grad; export .detach()")
-        return self._data.__dlpack__(**kwargs)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self._data.__dlpack_device__()
-
-    def __bool__(self) -> bool:
-        if self._data.size != 1:
-            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
-        return bool(self._data.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __index__(self) -> int:
-        if self._data.dtype.kind not in "iu":
-            raise TypeError(f"only integer tensors of one element can be an index, this one is {self.dtype}")
-        return int(self.item())
-
-    def __len__(self) -> int:
-        if not self._data.ndim:
-            raise TypeError("len() of a 0-d tensor")
-        return self._data.shape[0]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if not self._data.ndim:
-            raise TypeError("iteration over a 0-d tensor")
-        return iter([self[i] for i in range(self._data.shape[0])])
-
-    def __contains__(self, value: Any) -> bool:
-        return bool((self._data == np.asarray(value)).any())
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self._data.ndim == 0 else format(repr(self), spec)
-
-    def __repr__(self) -> str:
-        from .printing import format_tensor
-
-        return format_tensor(self)
-
-    def __copy__(self) -> Tensor:
-        out = self.detach()
-        out._requires_grad, out._node, out._slot = self.requires_grad, self._node, self._slot
-        return out
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        if not self.is_leaf:
-            raise RuntimeError("deepcopy: only leaf tensors can be copied with their settings; use .detach().clone()")
-        out = type(self).__new__(type(self))
-        memo[id(self)] = out
-        out._data = self._data.copy()
-        out._requires_grad, out.name = self._requires_grad, self.name
-        if self.grad is not None:
-            out.grad = self.grad.__deepcopy__(memo)
-        return out
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("tensors are not pickled, since unpickling can run code; use tg.save and tg.load (safetensors)")
+    # Elements --------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> Tensor:
         from .indexing import get  # once imported, its functions stand here themselves
@@ -385,57 +312,6 @@ class Tensor(OperatorMethods, TensorMethods):
         if not name.startswith("_") and (find(name) or find(name.removesuffix("_"))) and hasattr(Tensor, name):
             return getattr(self, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
-
-    # Views ------------------------------------------------------------------------------------------------------------
-
-    def _become_view(self, source: Tensor, op: Operator, attrs: tuple[Any, ...]) -> None:
-        """Marks this new tensor as a view of `source`'s base, and shares its storage."""
-        if source._storage is None:
-            source._storage = Storage()
-        self._storage = source._storage
-        self._base = source if source._base is None else source._base
-        self._view_chain = (*source._view_chain, (op, attrs))
-        self._generation = self._base._generation
-
-    def _refresh_view(self) -> None:
-        """After an in-place write to the base or to another view of it, makes this view's history anew from the base's."""
-        base = self._base
-        if base is None or self._generation == base._generation:
-            return
-        from .dispatch import record
-
-        self._generation = base._generation
-        current = base
-        for op, attrs in self._view_chain:
-            step = wrap(op.bind(op.reference, (current._data,), attrs))
-            if base._requires_grad or state.capture is not None:
-                record(op, (current,), attrs, (step,), base._requires_grad)
-            current = step
-        self._take_history(current)
-
-    def _take_history(self, other: Tensor) -> None:
-        """Takes the place of `other` in the graph; a retained gradient follows this tensor to its new value."""
-        retained = self._retains_grad and self._node is not None
-        if retained and self._node.retained is not None:  # type: ignore[union-attr]
-            self._node.retained.pop(self._slot, None)  # type: ignore[union-attr]
-        self._node, self._slot, self._requires_grad = other._node, other._slot, other._requires_grad
-        if retained:
-            self._retains_grad = False
-            if self._requires_grad:
-                self.retain_grad()
-
-    def _rebase(self, result: Tensor) -> None:
-        """This view was overwritten by `result`: the base's history becomes the old base with this region replaced."""
-        from .dispatch import record
-
-        base = self._base
-        assert base is not None
-        updated = wrap(base._data)
-        wants = base._requires_grad or result._requires_grad
-        record(_operator("view_scatter").operator, (base, result), (self._view_chain,), (updated,), wants)
-        base._take_history(updated)
-        base._generation += 1
-        self._refresh_view()
 
 
 class RemovableHandle:
@@ -465,12 +341,6 @@ def wrap(array: np.ndarray) -> Tensor:
     tensor = _new(Tensor)
     tensor._data = array
     return tensor
-
-
-def _operator(name: str) -> Any:
-    found = find(name)
-    assert found is not None, name
-    return found.function
 
 
 def _comparison(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
+from ._state import state
 from ._tensor import Tensor, wrap
 from .devices import as_device
 from .random import Generator, numpy_generator
@@ -17,10 +18,17 @@ from .random import Generator, numpy_generator
 def _finish(array: np.ndarray, device: Any, requires_grad: bool) -> Tensor:
     as_device(device).require()
     out = wrap(array)
+    if state.inference:
+        out._inference = True
     return out.requires_grad_() if requires_grad else out
 
 
-def _shape(size: tuple[Any, ...], name: str) -> tuple[int, ...]:
+def _shape(size: tuple[Any, ...], name: str, keyword: Any = None) -> tuple[int, ...]:
+    """The shape given as integers or one sequence, or by the keyword `size`."""
+    if keyword is not None:
+        if size:
+            raise TypeError(f"{name}: the sizes were given twice, as {size} and as size={keyword}")
+        size = (keyword,)
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = tuple(size[0])
     try:
@@ -35,8 +43,9 @@ def _shape(size: tuple[Any, ...], name: str) -> tuple[int, ...]:
 def tensor(data: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """A new tensor holding a copy of `data` (numbers, nested lists, arrays, tensors).
 
-    dtype: given, or NumPy's for an array, or float32 / int64 / bool for Python numbers. ValueError for ragged lists, TypeError
-    for data that are not numbers or for `requires_grad` on a dtype without gradients.
+    dtype: given, or NumPy's for an array, or float32 / int64 / bool for Python numbers. ValueError for ragged lists and for
+    integers that the dtype does not hold; TypeError for data that are not numbers, for arrays of a dtype that is not supported (such
+    as uint16, which is never converted unasked) and for `requires_grad` on a dtype without gradients.
     """
     if isinstance(data, Tensor):
         data = data._data
@@ -46,14 +55,19 @@ def tensor(data: Any, dtype: Any = None, device: Any = "cpu", requires_grad: boo
     try:
         array = np.array(data, dtype=wanted)
     except (ValueError, TypeError, OverflowError) as error:
-        raise type(error)(f"tensor: cannot make a tensor of {type(data).__name__}: {error}") from None
-    if array.dtype == object or array.dtype.kind not in "biuf":
-        raise TypeError(f"tensor: expected numbers, got {array.dtype if array.dtype != object else type(data).__name__}")
-    if wanted is None:
-        if array.dtype.kind == "f" and not isinstance(data, (np.ndarray, np.generic)):
-            array = array.astype(dtypes.get_default_dtype())
-        elif array.dtype not in dtypes.SUPPORTED:
-            array = array.astype(dtypes.int64 if array.dtype.kind in "iu" else dtypes.get_default_dtype())
+        raise _unusable(data, wanted, error) from None
+    typed = isinstance(data, (np.ndarray, np.generic))
+    if array.dtype.kind not in "biuf" or (array.dtype == np.uint64 and not typed):
+        raise _unusable(data, wanted, None)
+    if wanted is None and array.dtype not in dtypes.SUPPORTED:
+        native = array.dtype.newbyteorder("=")
+        if native not in dtypes.SUPPORTED:
+            raise TypeError(f"tensor: {dtypes.unsupported(array.dtype)}")
+        array = array.astype(native)
+    if wanted is None and array.dtype.kind == "f" and not typed:
+        if array.size and np.abs(array).max() >= 2.0**63 and _integral(data):  # NumPy has them as floats
+            raise _unusable(data, wanted, None)
+        array = array.astype(dtypes.get_default_dtype())
     return _finish(array, device, requires_grad)
 
 
@@ -62,6 +76,34 @@ def _unwrapped(data: Any) -> Any:
     if isinstance(data, Tensor):
         return data._data
     return [_unwrapped(d) for d in data] if isinstance(data, (list, tuple)) else data
+
+
+def _integral(data: Any) -> bool:
+    """Whether nested lists hold integers only."""
+    return all(_integral(d) for d in data) if isinstance(data, (list, tuple)) else isinstance(data, (int, np.integer))
+
+
+def _unusable(data: Any, wanted: np.dtype[Any] | None, error: Exception | None) -> Exception:
+    """The error for data that are no tensor: what is wrong, and where in the nested lists."""
+    if isinstance(data, (np.ndarray, np.generic)):
+        return TypeError(f"tensor: {dtypes.unsupported(data.dtype)}")
+    held = wanted if wanted is not None and wanted.kind in "iu" else dtypes.int64
+    limits = np.iinfo(held)
+    stack: list[tuple[Any, str]] = [(data, "")]
+    while stack:
+        item, place = stack.pop()
+        where = f" at {place}" if place else ""
+        if isinstance(item, (list, tuple)):
+            stack.extend((v, f"{place}[{i}]") for i, v in reversed(list(enumerate(item))))
+        elif isinstance(item, (int, np.integer)):
+            if not limits.min <= item <= limits.max:
+                return ValueError(f"tensor: {item}{where} does not fit {held}, which holds {limits.min} to {limits.max}")
+        elif not isinstance(item, (float, np.bool_, np.floating, np.ndarray)):
+            shown = item is None or isinstance(item, (str, bytes, complex))
+            return TypeError(f"tensor: expected numbers, got {repr(item) if shown else type(item).__name__}{where}")
+    if isinstance(error, ValueError) and "inhomogeneous" in str(error):
+        return ValueError("tensor: nested lists must have equal lengths on every level, these do not")
+    return (TypeError if error is None else type(error))(f"tensor: cannot make a tensor of {type(data).__name__}: {error}")
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = "cpu") -> Tensor:
@@ -82,7 +124,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}")
     if array.dtype not in dtypes.SUPPORTED or not array.dtype.isnative:
-        raise TypeError(f"from_numpy: dtype {array.dtype} is not supported; use array.astype('float32') or another dtype")
+        raise TypeError(f"from_numpy: {dtypes.unsupported(array.dtype)}")
     return wrap(array)
 
 
@@ -91,19 +133,19 @@ def from_dlpack(source: Any) -> Tensor:
     return from_numpy(np.from_dlpack(source))
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
-    """A tensor of zeros."""
-    return _finish(np.zeros(_shape(size, "zeros"), _float(dtype)), device, requires_grad)
+def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros, of shape zeros(2, 3), zeros((2, 3)) or zeros(size=(2, 3)); so for the other creators."""
+    return _finish(np.zeros(_shape(sizes, "zeros", size), _float(dtype)), device, requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """A tensor of ones."""
-    return _finish(np.ones(_shape(size, "ones"), _float(dtype)), device, requires_grad)
+    return _finish(np.ones(_shape(sizes, "ones", size), _float(dtype)), device, requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """A tensor of whatever the memory holds."""
-    return _finish(np.empty(_shape(size, "empty"), _float(dtype)), device, requires_grad)
+    return _finish(np.empty(_shape(sizes, "empty", size), _float(dtype)), device, requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
@@ -151,17 +193,27 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = "cpu",
 
 
 def rand(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
+    *sizes: Any,
+    size: Any = None,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = "cpu",
+    requires_grad: bool = False,
 ) -> Tensor:
     """Uniform on [0, 1)."""
-    return _finish(_draw("random", _shape(size, "rand"), _float(dtype), generator), device, requires_grad)
+    return _finish(_draw("random", _shape(sizes, "rand", size), _float(dtype), generator), device, requires_grad)
 
 
 def randn(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
+    *sizes: Any,
+    size: Any = None,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = "cpu",
+    requires_grad: bool = False,
 ) -> Tensor:
     """Normal with mean 0 and variance 1."""
-    return _finish(_draw("standard_normal", _shape(size, "randn"), _float(dtype), generator), device, requires_grad)
+    return _finish(_draw("standard_normal", _shape(sizes, "randn", size), _float(dtype), generator), device, requires_grad)
 
 
 def _draw(kind: str, shape: tuple[int, ...], dtype: np.dtype[Any], generator: Generator | None) -> np.ndarray:
@@ -174,17 +226,32 @@ def _draw(kind: str, shape: tuple[int, ...], dtype: np.dtype[Any], generator: Ge
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu"
+    low: Any = 0,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = "cpu",
+    requires_grad: bool = False,
 ) -> Tensor:
-    """Integers from `low` (0 when only one bound is given) up to but not including `high`."""
-    if size is None:
-        if not isinstance(high, (tuple, list)):
-            raise TypeError("randint: size is missing, as in randint(0, 10, (3,))")
+    """Integers from `low` up to but not including `high`: randint(high, size), randint(low, high, size), by keyword too.
+
+    dtype: int64 unless given. ValueError unless low < high, and for bounds that the dtype does not hold.
+    """
+    if size is None and isinstance(high, (tuple, list)):
         low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
+    if size is None:
+        raise TypeError("randint: size is missing, as in randint(0, 10, (3,)) or randint(high=10, size=(3,))")
     if high <= low:
         raise ValueError(f"randint: high must be above low, got low={low}, high={high}")
+    wanted = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
+    if wanted.kind in "iu" and not (np.iinfo(wanted).min <= low and high - 1 <= np.iinfo(wanted).max):
+        raise ValueError(f"randint: {wanted} does not hold the values from {low} to {high - 1}")
     values = numpy_generator(generator).integers(low, high, _shape((size,), "randint"))
-    return _finish(values.astype(dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)), device, False)
+    return _finish(values.astype(wanted), device, requires_grad)
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu") -> Tensor:
@@ -193,12 +260,40 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     return _finish(values.astype(dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)), device, False)
 
 
-def normal(mean: float, std: float, size: Any, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
-    """Normal with the given mean and standard deviation."""
-    if std < 0:
-        raise ValueError(f"normal: std must not be negative, got {std}")
-    values = _draw("standard_normal", _shape((size,), "normal"), _float(dtype), generator)
-    return wrap(np.asarray(values * np.asarray(std, values.dtype) + np.asarray(mean, values.dtype)))
+def normal(
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = "cpu",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Normal with the given mean and standard deviation, numbers or Tensors.
+
+    Numbers need `size`; Tensors are broadcast together and give shape and dtype (the mean's, if it is a Tensor). No gradient flows
+    to them (PyTorch's is zero). TypeError for `size` or `dtype` beside Tensors and for integer Tensors, ValueError for a negative
+    std and for shapes that do not broadcast.
+    """
+    parts = [p for p in (mean, std) if isinstance(p, Tensor)]
+    if parts and (size is not None or dtype is not None):
+        raise TypeError("normal: size and dtype follow from the Tensors given for mean and std; leave them out")
+    if not parts and size is None:
+        raise TypeError("normal: size is missing, as in normal(0.0, 1.0, size=(2, 3))")
+    for part in parts:
+        if part.dtype.kind != "f":
+            raise TypeError(f"normal: expected floating tensors, got {part.dtype}; use .float()")
+    center, spread = (np.asarray(p._data if isinstance(p, Tensor) else p) for p in (mean, std))
+    if (spread < 0).any():
+        raise ValueError(f"normal: std must not be negative, got {spread.min()}")
+    try:
+        shape = np.broadcast_shapes(center.shape, spread.shape) if parts else _shape((size,), "normal")
+    except ValueError:
+        raise ValueError(f"normal: mean of shape {center.shape} and std of shape {spread.shape} do not broadcast") from None
+    values = _draw("standard_normal", shape, parts[0].dtype if parts else _float(dtype), generator)
+    values = values * spread.astype(values.dtype) + center.astype(values.dtype)
+    return _finish(np.asarray(values), device, requires_grad)
 
 
 def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:

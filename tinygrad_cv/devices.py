@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from .dtypes import as_dtype
+
 
 @dataclass(frozen=True)
 class Device:
@@ -47,6 +51,27 @@ def as_device(device: Any) -> Device:
         if kind in ("cpu", "cuda") and (not index or index.isdigit()):
             return CPU if kind == "cpu" else Device(kind, int(index) if index else None)
     raise ValueError(f"unknown device {device!r}; use 'cpu', 'cuda' or 'cuda:0'")
+
+
+def read_target(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[np.dtype[Any] | None, Device | None]:
+    """The dtype and the device that the arguments of `to(...)` ask for, None for what they leave alone.
+
+    They are a dtype, a device (which must be usable), both, or a Tensor to be like; `non_blocking` has no meaning here. TypeError
+    for other keywords.
+    """
+    from ._tensor import Tensor
+
+    dtype, device = kwargs.get("dtype"), kwargs.get("device")
+    if unknown := set(kwargs) - {"dtype", "device", "non_blocking"}:
+        raise TypeError(f"{name}: unexpected arguments {sorted(unknown)}")
+    for value in args:
+        if isinstance(value, Tensor):
+            dtype, device = value.dtype, value.device
+        elif isinstance(value, Device) or (isinstance(value, str) and value.partition(":")[0] in ("cpu", "cuda")):
+            device = value
+        elif value is not None:
+            dtype = value
+    return None if dtype is None else as_dtype(dtype), None if device is None else as_device(device).require()
 
 
 def unavailable(kind: str) -> str | None:

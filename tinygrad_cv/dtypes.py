@@ -68,6 +68,16 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     return resolved
 
 
+def unsupported(dtype: np.dtype[Any]) -> str:
+    """What to say of an array of a dtype that tensors do not have: the choice among those they have is the user's."""
+    native = dtype.newbyteorder("=")
+    wider = int32 if native == np.uint16 else float64 if dtype.kind == "f" else int64
+    advice = (
+        f"; convert it first, as in array.astype(np.{native if native in SUPPORTED else wider})" if dtype.kind in "iuf" else ""
+    )
+    return f"dtype {dtype} is not supported, only {', '.join(str(d) for d in SUPPORTED)}{advice}"
+
+
 def scalar_dtype(value: bool | int | float) -> np.dtype[Any]:
     """The dtype that a Python number has when it stands alone."""
     if isinstance(value, (bool, np.bool_)):

@@ -20,7 +20,7 @@ import numpy as np
 
 from ._state import state
 from ._tensor import Tensor
-from .autograd.node import Constant, Node, source_location
+from .autograd.node import Constant, Node, reachable, source_location
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def trace(
     for root in roots:
         if root._base is not None:
             root._refresh_view()
-    nodes = _reachable([r._node for r in roots if r._node is not None])
+    nodes = reachable(r._node for r in roots if r._node is not None)
     given = _Names(names or {}, module)
     gradients = _gradients(roots) if grads else {}
     results = _values(nodes) if values else {}
@@ -268,17 +268,6 @@ def trace(
 def _saved_name(node: Node, entry: tuple[str, int]) -> str:
     kind, position = entry
     return node.op.outputs[position] if kind == "out" else node.op.variadic or node.op.tensor_params[position]
-
-
-def _reachable(roots: Sequence[Node]) -> list[Node]:
-    seen = set(roots)
-    stack = list(seen)
-    while stack:
-        for parent in stack.pop().parents:
-            if isinstance(parent, Node) and parent not in seen:
-                seen.add(parent)
-                stack.append(parent)
-    return sorted(seen, key=lambda node: node.id)
 
 
 class _Names:

@@ -21,4 +21,6 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from .registry import operators
 
-    return sorted({*__all__, *(o.name.removeprefix("linalg.") for o in operators() if o.name.startswith("linalg."))})
+    return sorted(
+        {*__all__, *(o.name.removeprefix("linalg.") for o in operators() if o.name.startswith("linalg.") and not o.internal)}
+    )

@@ -24,7 +24,8 @@ def format_tensor(tensor: Tensor) -> str:
             array, separator=", ", prefix=prefix, precision=4, threshold=1000, edgeitems=3, max_line_width=100
         )
     notes = []
-    if array.dtype not in (dtypes.get_default_dtype(), dtypes.int64, dtypes.bool_):
+    shown = () if array.size == 0 else (dtypes.int64, dtypes.bool_)  # whose elements look like no other's
+    if array.dtype not in (dtypes.get_default_dtype(), *shown):
         notes.append(f"dtype={array.dtype}")
     if tensor.requires_grad:
         notes.append("requires_grad=True" if tensor.is_leaf else f"grad_fn=<{tensor._node.op.name}>")  # type: ignore[union-attr]

@@ -97,26 +97,32 @@ class TensorMethods:
         return tensor(data, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
     def new_zeros(
-        self: Any, *size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: builtins.bool = False
+        self: Any, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = "cpu", requires_grad: builtins.bool = False
     ) -> Tensor:
         """Zeros of shape `size`, with the dtype of this tensor unless given."""
         from .creation import zeros
 
-        return zeros(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+        return zeros(
+            *sizes, size=size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad
+        )
 
-    def new_ones(self: Any, *size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: builtins.bool = False) -> Tensor:
+    def new_ones(
+        self: Any, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = "cpu", requires_grad: builtins.bool = False
+    ) -> Tensor:
         """Ones of shape `size`, with the dtype of this tensor unless given."""
         from .creation import ones
 
-        return ones(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+        return ones(*sizes, size=size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
     def new_empty(
-        self: Any, *size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: builtins.bool = False
+        self: Any, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = "cpu", requires_grad: builtins.bool = False
     ) -> Tensor:
         """A tensor of shape `size` with unspecified values, with the dtype of this tensor unless given."""
         from .creation import empty
 
-        return empty(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+        return empty(
+            *sizes, size=size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad
+        )
 
     def new_full(
         self: Any,

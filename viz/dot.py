@@ -34,11 +34,22 @@ class Box:
 
 
 @dataclass
+class Arrow:
+    """A value that box `target` takes from box `source`, by argument name where both are single nodes."""
+
+    source: str
+    target: str
+    label: str = ""
+    argument: str = ""
+
+
+@dataclass
 class Drawing:
-    """Boxes, and arrows as (from, to, label)."""
+    """Boxes, arrows in the order of their targets' arguments, and the ids of the boxes that give the results."""
 
     boxes: list[Box]
-    arrows: list[tuple[str, str, str]]
+    arrows: list[Arrow]
+    outputs: list[str]
 
 
 def escape(text: str) -> str:
@@ -49,15 +60,20 @@ def escape(text: str) -> str:
     return allowed.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _label(box: Box) -> str:
-    lines = list(box.label)
+def details(box: Box) -> list[str]:
+    """What stands in a box below its label, line by line."""
+    lines = []
     if box.kind == "module":
         lines += [f"{box.operators} operator{'s' if box.operators != 1 else ''}", box.shape]
     if box.value is not None:
         lines.append(f"value {box.value}")
     if box.grad is not None:
         lines.append(f"grad {box.grad}")
-    return '"' + "\\n".join(escape(line) for line in lines if line) + '"'
+    return lines
+
+
+def _label(box: Box) -> str:
+    return '"' + "\\n".join(escape(line) for line in (*box.label, *details(box)) if line) + '"'
 
 
 def colour_numbers(svg: str) -> str:
@@ -76,8 +92,9 @@ def to_dot(drawing: Drawing, direction: str, note: str = "") -> str:
     if note:
         lines.append(f'  label="{escape(note)}";')
     lines += _clusters(drawing.boxes)
-    for source, target, label in drawing.arrows:
-        lines.append(f'  {source} -> {target} [label="{escape(label)}"];' if label else f"  {source} -> {target};")
+    for arrow in drawing.arrows:
+        label = f' [label="{escape(arrow.label)}"]' if arrow.label else ""
+        lines.append(f"  {arrow.source} -> {arrow.target}{label};")
     lines.append("}")
     return "\n".join(lines) + "\n"
 

@@ -13,7 +13,7 @@ from tinygrad_cv import Tensor
 from tinygrad_cv.files import write_atomically
 from tinygrad_cv.graph import Graph, GraphNode, record, trace, variable_names
 
-from .dot import Box, Drawing, colour_numbers, to_dot
+from .dot import Arrow, Box, Drawing, colour_numbers, details, to_dot
 from .render import RenderError, render
 
 _MOST_NODES = 300
@@ -23,7 +23,7 @@ _FORMATS = {".svg": "svg", ".png": "png", ".pdf": "pdf", ".dot": "dot", ".gv": "
 class Picture:
     """A drawn graph: `picture.save("graph.svg")`, `picture.svg()`, `picture.dot`, `print(picture)` for a text tree.
 
-    In a notebook it shows itself as SVG, or as the text tree where nothing can render.
+    All of them show the same boxes. In a notebook it shows itself as SVG, or as the text tree where nothing can render.
     """
 
     def __init__(self, graph: Graph, drawing: Drawing, direction: str, note: str) -> None:
@@ -47,7 +47,10 @@ class Picture:
         return colour_numbers(render(self.dot, "svg").decode())
 
     def save(self, path: str | Path) -> None:
-        """Writes .svg, .png, .pdf, .dot or .txt by the ending. ValueError for another; on failure no file is left."""
+        """Writes .svg, .png, .pdf, .dot or .txt by the ending, making the folder if it is not there.
+
+        ValueError for another ending; on failure no file is left.
+        """
         path = Path(path)
         format = _FORMATS.get(path.suffix.lower())
         if format is None:
@@ -59,7 +62,7 @@ class Picture:
         write_atomically(path, payload)
 
     def __str__(self) -> str:
-        return _text_tree(self.graph)
+        return _text_tree(self._drawing, self.note)
 
     def __repr__(self) -> str:
         return f"<Picture: {self.node_count} nodes, {self.edge_count} edges>"
@@ -83,9 +86,10 @@ def draw(
     """Draws the graph of a tensor, or of a module or function applied to `inputs`.
 
     depth: modules nested deeper than this below the outermost one become one box (default: all open up to a few
-    hundred nodes). values, grads: write them
-    into the boxes. direction: "TB" downwards, "LR" to the right. names: variables by name; those of the calling function are
-    found by themselves.
+    hundred nodes). values, grads: write them into the boxes. direction: "TB" downwards, "LR" to the right. names: variables by
+    name; those of the calling function are found by themselves.
+
+    TypeError for a module or function without the inputs it takes: its graph exists only once it has run.
     """
     if direction not in ("TB", "LR", "BT", "RL"):
         raise ValueError(f"draw: direction must be 'TB', 'LR', 'BT' or 'RL', got {direction!r}")
@@ -99,6 +103,7 @@ def draw(
             raise TypeError("draw: inputs go with a module or function; a tensor is drawn alone")
         graph = trace(target, names=known, values=values, grads=grads)
     elif callable(target):
+        _require_inputs(target, inputs)
         graph = record(target, *inputs, names=known if not hasattr(target, "named_parameters") else names, grads=grads)
     else:
         raise TypeError(f"draw: expected a Tensor, a module or a function, got {type(target).__name__}")
@@ -113,6 +118,24 @@ def draw(
     else:
         drawing = _fold(graph, depth, values, grads)
     return Picture(graph, drawing, direction, note)
+
+
+def _require_inputs(target: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
+    if inputs:
+        return
+    try:
+        inspect.signature(getattr(target, "forward", target)).bind()
+    except TypeError:
+        module = hasattr(target, "named_parameters")
+        name = (
+            type(target).__name__ if module else getattr(target, "__name__", "a function").replace("<lambda>", "the function")
+        )
+        raise TypeError(
+            f"draw: a graph is what one call leaves behind, so {name} needs an example input: "
+            f"viz.draw({'model' if module else 'function'}, tg.zeros(1, 3, 32, 32)), with the shape that yours takes"
+        ) from None
+    except ValueError:  # a callable whose signature Python does not know
+        return
 
 
 def _path(node: GraphNode) -> tuple[str, ...]:
@@ -139,7 +162,7 @@ def _fold(graph: Graph, depth: int | None, values: bool, grads: bool) -> Drawing
             box.operators += 1
             box.shape = str(node.shape)
         where[node.id] = key
-    arrows: dict[tuple[str, str, int, int], tuple[str, str, str]] = {}
+    arrows: dict[tuple[str, str, int, int], Arrow] = {}
     for edge in graph.edges:
         source, target = where[edge.source], where[edge.target]
         if source == target:
@@ -147,10 +170,12 @@ def _fold(graph: Graph, depth: int | None, values: bool, grads: bool) -> Drawing
         several = len(graph[edge.source].shapes) > 1
         label = f"output {edge.output} {edge.shape}" if several and edge.output else ""  # boxes show the first output's shape
         folded = source.startswith("g") or target.startswith("g")  # arrows between the same two boxes are drawn once
-        arrows[source, target, -1 if folded else edge.position, edge.output] = (source, target, label)
-    for output in graph.outputs:
-        boxes[where[output]].is_output = True
-    return Drawing(list(boxes.values()), list(arrows.values()))
+        argument = "" if folded else edge.argument
+        arrows[source, target, -1 if folded else edge.position, edge.output] = Arrow(source, target, label, argument)
+    outputs = list(dict.fromkeys(where[output] for output in graph.outputs))
+    for output in outputs:
+        boxes[output].is_output = True
+    return Drawing(list(boxes.values()), list(arrows.values()), outputs)
 
 
 def _places(graph: Graph) -> dict[str, tuple[str, ...]]:
@@ -191,19 +216,23 @@ def _array(array: np.ndarray) -> str:
     return np.array2string(array, precision=4, separator=", ", max_line_width=40).replace("\n", "")
 
 
-def _text_tree(graph: Graph) -> str:
-    """The graph from its outputs down to the leaves; a node met again is named, not repeated."""
-    lines: list[str] = []
+def _text_tree(drawing: Drawing, note: str) -> str:
+    """The boxes from the outputs down to the leaves; one that is met again is named, not repeated."""
+    boxes = {box.id: box for box in drawing.boxes}
+    into: dict[str, list[Arrow]] = {box.id: [] for box in drawing.boxes}
+    for arrow in drawing.arrows:
+        into[arrow.target].append(arrow)
+    lines = [note] if note else []
     seen: set[str] = set()
-    stack = [(output, 0, "") for output in reversed(graph.outputs)]
+    stack = [(output, 0, "") for output in reversed(drawing.outputs)]
     while stack:
-        node_id, level, argument = stack.pop()
-        node = graph[node_id]
-        label = " ".join(_label(node))
-        again = node_id in seen and node.kind == "operator"
+        box_id, level, argument = stack.pop()
+        again = box_id in seen and bool(into[box_id])
         prefix = f"{argument}: " if argument else ""
-        lines.append(f"{'  ' * min(level, 40)}{prefix}{label} [{node_id}]{' (above)' if again else ''}")
+        box = boxes[box_id]
+        label = ", ".join([" ".join(line for line in box.label if line), *(line for line in details(box) if line)])
+        lines.append(f"{'  ' * min(level, 40)}{prefix}{label} [{box_id}]{' (above)' if again else ''}")
         if not again:
-            seen.add(node_id)
-            stack.extend((e.source, level + 1, e.argument) for e in reversed(graph.inputs_of(node_id)))
+            seen.add(box_id)
+            stack.extend((arrow.source, level + 1, arrow.argument) for arrow in reversed(into[box_id]))
     return "\n".join(lines) + "\n"

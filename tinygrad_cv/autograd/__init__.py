@@ -105,31 +105,70 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of sum(outputs * grad_outputs) with respect to `inputs`, returned and not accumulated.
 
     create_graph: the result can be differentiated again. allow_unused: None, instead of RuntimeError, for an input that the
-    outputs do not depend on.
+    outputs do not depend on. materialize_grads: zeros instead, which implies allow_unused. is_grads_batched: grad_outputs has one
+    more axis in front, and so have the results: one gradient for each of its entries. only_inputs: there is no other way; False
+    raises ValueError.
     """
     from . import engine
 
+    if not only_inputs:
+        raise ValueError("grad: only_inputs=False is not supported; tg.autograd.backward accumulates into other leaves")
+    if materialize_grads and allow_unused is False:
+        raise ValueError(
+            "grad: materialize_grads=True puts zeros for unused inputs; allow_unused must be True or left out with it"
+        )
     outs, ins = _as_list(outputs), _as_list(inputs)
-    upstreams = _upstreams(outs, grad_outputs, "grad")
     for i, t in enumerate(ins):
         if not t.requires_grad:
             raise RuntimeError(f"grad: input {i} (shape {t.shape}) does not require grad")
     retain = create_graph if retain_graph is None else retain_graph
+    if is_grads_batched:
+        return _batched_grad(outs, ins, grad_outputs, retain, create_graph, allow_unused, materialize_grads)
+    upstreams = _upstreams(outs, grad_outputs, "grad")
     found: Any = engine.run(outs, upstreams, targets=ins, retain_graph=retain, create_graph=create_graph)
     result = []
     for i, t in enumerate(ins):
         g = found.get(engine.target_key(t))
-        if g is None and not allow_unused:
+        if g is None and materialize_grads:
+            from ..creation import zeros_like
+
+            g = zeros_like(t, requires_grad=create_graph)
+        elif g is None and not allow_unused:
             raise RuntimeError(
-                f"grad: the outputs do not depend on input {i} (shape {t.shape}); pass allow_unused=True for None"
+                f"grad: the outputs do not depend on input {i} (shape {t.shape}); pass allow_unused=True for None, "
+                "materialize_grads=True for zeros"
             )
         result.append(g)
     return tuple(result)
+
+
+def _batched_grad(outs: list[Tensor], ins: list[Tensor], given: Any, retain: bool, create_graph: bool, *unused: Any) -> Any:
+    """One backward pass for each entry along the first axis of the upstream gradients, the results stacked."""
+    from .._tensor import Tensor
+    from ..registry import get
+
+    stack = get("stack").function
+
+    upstreams = _as_list(given)
+    lengths = {len(u) if isinstance(u, Tensor) and u.ndim else 0 for u in upstreams}
+    if len(lengths) != 1 or not min(lengths):
+        raise ValueError(
+            "grad: is_grads_batched=True needs grad_outputs that are Tensors of one length, at least 1, along axis 0"
+        )
+    count = lengths.pop()
+    rows = [
+        grad(outs, ins, [u[i] for u in upstreams], retain or i + 1 < count, create_graph, True, unused[0], False, unused[1])
+        for i in range(count)
+    ]
+    return tuple(None if column[0] is None else stack(column) for column in zip(*rows, strict=True))
 
 
 _LAZY = {
@@ -148,6 +187,10 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [

@@ -16,7 +16,7 @@ from .._state import state
 from .._tensor import Tensor, wrap
 from ..kernels.fusion import run_rule
 from ..kernels.memory import owns_memory
-from .node import Node, describe_source
+from .node import Node, describe_source, reachable
 
 Observer = Callable[[Node, int, Tensor], None]
 
@@ -130,22 +130,6 @@ def _sum_to(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
     return gradient.sum_to_size(shape)
 
 
-def _reachable(roots: Sequence[Node]) -> list[Node]:
-    """All nodes that gradients from `roots` can reach, youngest first."""
-    seen = set(roots)
-    stack = list(seen)
-    while stack:
-        for parent in stack.pop().parents:
-            if isinstance(parent, Node) and parent.requires_grad and parent not in seen:
-                seen.add(parent)
-                stack.append(parent)
-    return sorted(seen, key=_age)
-
-
-def _age(node: Node) -> int:
-    return -node.id
-
-
 def _leads_to(order: list[Node], targets: set[Any]) -> set[Node]:
     """The nodes among `order` from which a target (leaf id, or (node, slot)) can be reached."""
     useful: set[Node] = set()
@@ -214,7 +198,7 @@ def _run(
             known = buffers[output._slot]
             buffers[output._slot] = upstream if known is None else _accumulate(known, upstream, owned)
 
-    order = _reachable(list(pending))
+    order = reachable(pending, wanting=True)[::-1]
     wanted = None if targets is None else {target_key(t) for t in targets}
     useful = None if wanted is None else _leads_to(order, wanted)
     for node in order:

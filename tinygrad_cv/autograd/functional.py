@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor, wrap
+from ..registry import get as get_operator
 from . import grad as _grad
 from .modes import enable_grad
 
@@ -125,9 +126,7 @@ def _rows(name: str, output: Tensor, leaves: Tensors, create_graph: bool, strict
         upstream = wrap(one.reshape(output.shape))
         for row, g in zip(rows, _gradients(name, [output], leaves, [upstream], create_graph, strict, True), strict=True):
             row.append(g)
-    from .._tensor import _operator
-
-    stack = _operator("stack")
+    stack = get_operator("stack").function
     return tuple(
         stack(row).reshape((*output.shape, *leaf.shape)) if row else wrap(np.zeros((*output.shape, *leaf.shape), leaf.dtype))
         for row, leaf in zip(rows, leaves, strict=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from .._state import state
 
@@ -31,42 +32,97 @@ class _Switch:
             setattr(state, name, value)
 
     def __call__(self, function: F) -> F:
-        values = self._values
+        return _decorated(function, self._values, type(self).__name__)
 
-        @functools.wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            outer = {name: getattr(state, name) for name in values}
-            for name, value in values.items():
-                setattr(state, name, value)
+
+def _under(values: dict[str, bool], function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """The result of a call with these attributes of the state set."""
+    outer = {name: getattr(state, name) for name in values}
+    for name, value in values.items():
+        setattr(state, name, value)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        for name, value in outer.items():
+            setattr(state, name, value)
+
+
+def _decorated(function: F, values: dict[str, bool], switch: str) -> F:
+    """`function` running under the switch; of a generator function every step, so that its caller keeps the state of its own."""
+    if isinstance(function, type):
+        raise TypeError(f"{switch}: decorate the methods of {function.__name__}, such as its __init__, not the class")
+    if not callable(function):
+        raise TypeError(f"{switch}: expected a function to decorate, got {type(function).__name__}; use `with {switch}():`")
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return _under(values, function, *args, **kwargs)
+
+    @functools.wraps(function)
+    def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        inner = function(*args, **kwargs)
+        resume, given = inner.send, None
+        while True:
             try:
-                return function(*args, **kwargs)
-            finally:
-                for name, value in outer.items():
-                    setattr(state, name, value)
+                item = _under(values, resume, given)
+            except StopIteration as done:
+                return done.value
+            try:
+                resume, given = inner.send, (yield item)
+            except GeneratorExit:
+                _under(values, inner.close)
+                raise
+            except BaseException as error:
+                resume, given = inner.throw, error
 
-        return wrapped  # type: ignore[return-value]
+    return generator if inspect.isgeneratorfunction(function) else wrapped  # type: ignore[return-value]
 
 
-class no_grad(_Switch):
-    """Operators inside are not recorded: no nodes are built and results do not require grad."""
+class _PlainSwitch(_Switch):
+    """A switch without settings, which decorates with parentheses or without: `@no_grad()`, `@no_grad`."""
 
-    def __init__(self) -> None:
+    _recording: bool
+
+    @overload
+    def __new__(cls, function: None = None) -> Self: ...
+    @overload
+    def __new__(cls, function: F) -> F: ...  # type: ignore[misc]
+    def __new__(cls, function: Any = None) -> Any:
+        return (
+            super().__new__(cls) if function is None else _decorated(function, {"grad_enabled": cls._recording}, cls.__name__)
+        )
+
+    def __init__(self, function: Any = None) -> None:
         super().__init__()
-        self._values = {"grad_enabled": False}
+        self._values = {"grad_enabled": self._recording}
 
 
-class enable_grad(_Switch):
-    """Operators inside are recorded, also within `no_grad`."""
+class no_grad(_PlainSwitch):
+    """Operators inside are not recorded: no nodes are built and results do not require grad.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._values = {"grad_enabled": True}
+    A context manager, and a decorator of functions, methods and generator functions: `with no_grad():`, `@no_grad()`, `@no_grad`.
+    """
+
+    _recording = False
+
+
+class enable_grad(_PlainSwitch):
+    """Operators inside are recorded, also within `no_grad`. Used as `no_grad` is."""
+
+    _recording = True
 
 
 class inference_mode(_Switch):
-    """As `no_grad`, and results may never enter a recorded computation (that raises RuntimeError)."""
+    """As `no_grad`, and results may never enter a recorded computation (that raises RuntimeError). mode=False: no change."""
 
-    def __init__(self, mode: bool = True) -> None:
+    @overload
+    def __new__(cls, mode: bool = True) -> Self: ...
+    @overload
+    def __new__(cls, mode: F) -> F: ...  # type: ignore[misc]
+    def __new__(cls, mode: Any = True) -> Any:
+        return super().__new__(cls) if isinstance(mode, bool) else cls()(mode)
+
+    def __init__(self, mode: Any = True) -> None:
         super().__init__()
         self._values = {"grad_enabled": False, "inference": True} if mode else {}
 

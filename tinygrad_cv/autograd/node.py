@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,21 @@ class Node:
 def wants_grad(parent: Any) -> bool:
     """Whether a gradient flows into `parent` of a node."""
     return parent is not None and not isinstance(parent, (Constant, int, float)) and parent.requires_grad
+
+
+def reachable(roots: Iterable[Node], wanting: bool = False) -> list[Node]:
+    """The nodes that `roots` were computed by, and `roots`, oldest first; with `wanting` along the ways that gradients flow."""
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().parents:
+            if isinstance(parent, Node) and parent not in seen and (parent.requires_grad or not wanting):
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=_age)
+
+
+_age = attrgetter("id")
 
 
 def _parent_meta(parent: Any, slot: int) -> tuple[Any, Any]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from . import add_command, prepare
 
+_DEFAULT_MODEL = "runs/lenet5/model.safetensors"
+
 
 def add_commands(commands: Any) -> None:
     """Registers `evaluate` and `predict`."""
@@ -31,9 +33,7 @@ def add_commands(commands: Any) -> None:
         ["predict digit.png --model runs/lenet5/model.safetensors", "predict *.png --model model.safetensors --top 3"],
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    parser.add_argument(
-        "--model", default="runs/lenet5/model.safetensors", help="weights (default: runs/lenet5/model.safetensors)"
-    )
+    parser.add_argument("--model", metavar="FILE", help=f"a model.safetensors that train wrote (default: {_DEFAULT_MODEL})")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to name (default: 3)")
     parser.add_argument("--invert", action="store_true", help="dark on light becomes light on dark (MNIST is light on dark)")
     parser.set_defaults(run=predict)
@@ -99,7 +99,12 @@ def predict(options: argparse.Namespace) -> int:
     from tinygrad_cv.data.datasets import read_image
 
     prepare(options)
-    model, description = load_model(options.model)
+    if options.model is None and not Path(_DEFAULT_MODEL).is_file():
+        raise FileNotFoundError(
+            f"predict: there is no trained model at {_DEFAULT_MODEL}; train one first: `tinygrad-cv train lenet5 --out "
+            f"{Path(_DEFAULT_MODEL).parent}`, or name another: `tinygrad-cv predict {options.images[0]} --model FILE`"
+        )
+    model, description = load_model(options.model or _DEFAULT_MODEL)
     channels, height, width = description["input_shape"]
     classes = description["classes"]
     if not 1 <= options.top <= len(classes):

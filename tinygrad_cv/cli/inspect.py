@@ -28,8 +28,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--depth", type=int, help="levels of modules to open (default: all)")
     parser.set_defaults(run=graph)
 
-    parser = add_command(commands, "ops", "list the registered operators", ["ops", "ops --search pool", "ops --json"])
+    parser = add_command(commands, "ops", "list the registered operators", ["ops", "ops --search pool", "ops --all --json"])
     parser.add_argument("--search", default="", metavar="TEXT", help="only operators with TEXT in their name")
+    parser.add_argument("--all", action="store_true", help="also the internal ones, which other operators are made of")
     parser.set_defaults(run=ops)
 
     parser = add_command(
@@ -74,17 +75,20 @@ def ops(options: argparse.Namespace) -> int:
     """Lists the operators: name, provider, formula, devices with kernels."""
     import tinygrad_cv as tg
 
-    found = [o for o in tg.ops.list_ops() if options.search in o["name"]]
+    found = [o for o in tg.ops.list_ops() if options.search in o["name"] and (options.all or not o["internal"])]
     if options.json:
         print(json.dumps(found))
         return 0 if found else 1
     if not found:
-        print(f"no operator has {options.search!r} in its name")
+        print(
+            f"no operator has {options.search!r} in its name" + ("" if options.all else " (--all looks at internal ones too)")
+        )
         return 1
     width = max(len(o["name"]) for o in found)
     for o in found:
         devices = ", ".join(o["devices"]) or "reference"
-        print(f"{o['name']:<{width}}  {o['provider']:<12} {devices:<10} {o['formula']}")
+        mark = "(internal) " if o["internal"] else ""
+        print(f"{o['name']:<{width}}  {o['provider']:<12} {devices:<10} {mark}{o['formula']}")
     print(f"{len(found)} operators")
     return 0
 

@@ -23,6 +23,7 @@ def add_commands(commands: Any) -> None:
         [
             "train lenet5 --seed 0 --out runs/lenet5",
             "train lenet5 --out runs/lenet5 --resume",
+            "train lenet5 --out runs/lenet5 --resume --epochs 12",
             "train mlp --data photos/ --epochs 20 --optimizer momentum --lr 0.01 --patience 3",
         ],
     )
@@ -41,7 +42,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--validation", type=int, default=5000, metavar="N", help="training examples held out (default: 5000)")
     parser.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better validation loss")
     parser.add_argument("--limit", type=int, metavar="N", help="use only N training examples (to try things out)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in --out; --epochs may be more than before"
+    )
     parser.set_defaults(run=run)
 
 
@@ -87,11 +90,16 @@ def run(options: argparse.Namespace) -> int:
         scheduler=schedule,
         callbacks=callbacks,
         directory=directory,
-        config={"model": options.model, "data": options.data, "seed": options.seed, "limit": options.limit, **settings},
+        config={
+            **{name: getattr(options, name) for name in ("model", "data", "seed", "limit", "validation", "patience")},
+            **{name: value for name, value in settings.items() if name != "epochs"},
+        },
     )
     loader = data.DataLoader(train_part, settings["batch_size"], shuffle=True)
     validation = data.DataLoader(validation_part, 500) if validation_part is not None else None
-    history = trainer.fit(loader, settings["epochs"], validation, resume=options.resume)
+    if options.resume and trainer.restore():
+        _adjust_length(trainer, settings)
+    history = trainer.fit(loader, settings["epochs"], validation)
     measured = trainer.evaluate(data.DataLoader(test_set, 500))
     seconds = time.perf_counter() - started
 
@@ -120,6 +128,26 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result))
     return 0
+
+
+def _adjust_length(trainer: Any, settings: dict[str, Any]) -> None:
+    """A resumed run may last longer, or shorter, than it was to: says so where that is not as if it had been so from the start."""
+    from ..train import recipes
+
+    before, now, done = trainer.epochs, settings["epochs"], trainer.epoch
+    if now == before or now < done:
+        return
+    if trainer.should_stop:
+        print(f"the run stopped early after epoch {done}, and another number of epochs does not change that", file=sys.stderr)
+    elif settings["schedule"] in recipes.SCHEDULES_BY_LENGTH:
+        rates = trainer.history.series("lr")
+        trainer.scheduler, same = recipes.extend_schedule(settings["schedule"], trainer.optimizer, now, rates)
+        if not same:
+            print(
+                f"the schedule {settings['schedule']!r} depends on the number of epochs: from epoch {done + 1} on the learning rate is "
+                f"that of a run of {now}, before it was that of {before}, so the result is not that of {now} epochs in one go",
+                file=sys.stderr,
+            )
 
 
 def _split(data: Any, train_set: Any, options: argparse.Namespace) -> tuple[Any, Any]:

@@ -19,8 +19,11 @@ _PIXELS = 3 * 32 * 32
 def read_cifar(path: str | os.PathLike[str], label_bytes: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """(images uint8 (N, 32, 32, 3), labels int64 (N,)) of one binary batch file; the last label byte counts (fine labels).
 
-    label_bytes: 1 for CIFAR-10, 2 for CIFAR-100. DatasetError for a missing file or one that is no whole number of records.
+    label_bytes: 1 for CIFAR-10, 2 for CIFAR-100 (ValueError for another). DatasetError for a missing file, one that is no whole
+    number of records, or a label outside 0..9 (CIFAR-100: 0..99).
     """
+    if label_bytes not in (1, 2):
+        raise ValueError(f"read_cifar: label_bytes must be 1 (CIFAR-10) or 2 (CIFAR-100), got {label_bytes!r}")
     path = Path(path)
     try:
         raw = np.fromfile(path, np.uint8)
@@ -36,7 +39,16 @@ def read_cifar(path: str | os.PathLike[str], label_bytes: int = 1) -> tuple[np.n
         )
     records = raw.reshape(-1, record)
     images = records[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images), records[:, label_bytes - 1].astype(np.int64)
+    labels = records[:, label_bytes - 1].astype(np.int64)
+    classes = 10 if label_bytes == 1 else 100
+    bad = np.flatnonzero(labels >= classes)
+    if bad.size:
+        others = f" (and {bad.size - 1} more)" if bad.size > 1 else ""
+        raise DatasetError(
+            f"{path}: record {bad[0]} of {len(records)} has label {labels[bad[0]]}{others}; labels must lie in 0..{classes - 1}. Is this "
+            f"a CIFAR-{classes} file in the binary version?"
+        )
+    return np.ascontiguousarray(images), labels
 
 
 class CIFAR10(ImageArrays):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 from .._tensor import Tensor
@@ -118,6 +119,22 @@ class PReLU(_Activation):
         return F.prelu(input, self.weight)
 
 
+class RReLU(_Activation):
+    """x where x > 0, else a * x: a uniform on [lower, upper] while training, their middle in evaluation. Xu et al., arXiv:1505.00853."""
+
+    _shown = ("lower", "upper")
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
+        super().__init__()
+        self.lower = lower
+        self.upper = upper
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape."""
+        return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+
 class _Alpha(_Activation):
     _shown = ("alpha",)
 
@@ -179,8 +196,20 @@ class Hardtanh(_Activation):
 
     _shown = ("min_val", "max_val")
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+    def __init__(
+        self,
+        min_val: float = -1.0,
+        max_val: float = 1.0,
+        inplace: bool = False,
+        min_value: float | None = None,
+        max_value: float | None = None,
+    ) -> None:
         super().__init__()
+        if min_value is not None or max_value is not None:
+            message = "Hardtanh: min_value and max_value are old names of min_val and max_val"
+            warnings.warn(message, FutureWarning, stacklevel=2)
+            min_val = min_val if min_value is None else min_value
+            max_val = max_val if max_value is None else max_value
         if max_val <= min_val:
             raise ValueError(f"Hardtanh: max_val must be above min_val, got {min_val} and {max_val}")
         self.min_val = min_val
@@ -206,6 +235,40 @@ class Threshold(_Activation):
     def forward(self, input: Tensor) -> Tensor:
         """Any shape."""
         return F.threshold(input, self.threshold, self.value, self.inplace)
+
+
+class _Shrink(Module):
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+    def extra_repr(self) -> str:
+        """The threshold."""
+        return str(self.lambd)
+
+
+class Hardshrink(_Shrink):
+    """x where |x| > lambd, else 0."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape."""
+        return F.hardshrink(input, self.lambd)
+
+
+class Softshrink(_Shrink):
+    """x moved towards 0 by lambd, and 0 within [-lambd, lambd]."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape."""
+        return F.softshrink(input, self.lambd)
+
+
+class Tanhshrink(Module):
+    """x - tanh(x)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape."""
+        return F.tanhshrink(input)
 
 
 class Sigmoid(Module):

@@ -16,12 +16,15 @@ from .parameter import Parameter
 class _Indexed(Module):
     """What Sequential and ModuleList share: children by position."""
 
-    def _key(self, index: int) -> str:
+    def _position(self, index: int) -> int:
         size = len(self._modules)
         index = operator.index(index)
         if not -size <= index < size:
             raise IndexError(f"{type(self).__name__}: index {index} is out of range for {size} modules")
-        return next(islice(self._modules, index % size, None))
+        return index % size
+
+    def _key(self, index: int) -> str:
+        return next(islice(self._modules, self._position(index), None))
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -33,19 +36,16 @@ class _Indexed(Module):
         setattr(self, self._key(index), module)
 
     def __delitem__(self, index: int | slice) -> None:
-        keys = list(self._modules)[index] if isinstance(index, slice) else [self._key(index)]
-        for key in keys:
-            delattr(self, key)
-        self._renumber()
+        modules = list(self)
+        del modules[index if isinstance(index, slice) else self._position(index)]
+        self._renumber(modules)
 
-    def _renumber(self) -> None:
-        """Names that are all numbers stay 0, 1, 2, ..."""
-        modules = list(self._modules.items())
-        if all(name.isdigit() for name, _ in modules):
-            for name, _ in modules:
-                delattr(self, name)
-            for i, (_, module) in enumerate(modules):
-                self.add_module(str(i), module)
+    def _renumber(self, modules: list[Any]) -> None:
+        """Holds `modules`, named 0, 1, 2, ..., in place of what it held."""
+        for name in list(self._modules):
+            delattr(self, name)
+        for i, module in enumerate(modules):
+            self.add_module(str(i), module)
 
     def append(self, module: Module) -> Self:
         """Adds a module at the end."""
@@ -60,10 +60,7 @@ class _Indexed(Module):
         if not -len(modules) <= index <= len(modules):
             raise IndexError(f"{type(self).__name__}.insert: index {index} is out of range for {len(modules)} modules")
         modules.insert(index, module)
-        for name in list(self._modules):
-            delattr(self, name)
-        for i, each in enumerate(modules):
-            self.add_module(str(i), each)
+        self._renumber(modules)
         return self
 
     def extend(self, modules: Iterable[Module]) -> Self:
@@ -72,17 +69,19 @@ class _Indexed(Module):
             self.append(module)
         return self
 
-    def pop(self, index: int = -1) -> Any:
-        """Takes a module out and returns it."""
-        module = self._modules[self._key(index)]
-        del self[index]
-        return module
+    def pop(self, key: int | slice = -1) -> Any:
+        """Takes a module, or those of a slice, out and returns it."""
+        taken = self[key]  # type: ignore[index]
+        del self[key]
+        return taken
 
 
 class Sequential(_Indexed):
     """Modules called one after the other: `Sequential(a, b)(x)` is `b(a(x))`.
 
-    Takes modules, or one OrderedDict (any dict) of named modules. Indexing gives a module, slicing a Sequential.
+    Takes modules, or one OrderedDict (any dict) of named modules. Indexing gives a module, slicing a Sequential. Sequentials
+    add up, `a + b` and `a += b`, and `a * 3` runs the same modules three times. Whatever takes modules out or puts one between
+    others names them all by position.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -98,6 +97,32 @@ class Sequential(_Indexed):
         if isinstance(index, slice):
             return type(self)(OrderedDict(list(self._modules.items())[index]))
         return self._modules[self._key(index)]
+
+    def __add__(self, other: Any) -> Sequential:
+        return Sequential(*self, *self._same_kind(other))
+
+    def __iadd__(self, other: Any) -> Self:
+        return self.extend(self._same_kind(other))
+
+    def __mul__(self, times: int) -> Sequential:
+        return Sequential(*list(self) * self._times(times))
+
+    __rmul__ = __mul__
+
+    def __imul__(self, times: int) -> Self:
+        return self.extend(list(self) * (self._times(times) - 1))
+
+    def _same_kind(self, other: Any) -> Any:
+        if not isinstance(other, Sequential):
+            raise ValueError(f"Sequential: only a Sequential can be added to one, got {type(other).__name__}; use extend")
+        return other
+
+    def _times(self, times: int) -> int:
+        if not isinstance(times, int):
+            raise TypeError(f"Sequential: expected an integer to multiply with, got {type(times).__name__}")
+        if times <= 0:
+            raise ValueError(f"Sequential: the factor must be positive, got {times}")
+        return times
 
     def forward(self, input: Any) -> Any:
         """The last module's output."""

@@ -34,4 +34,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(o.name for o in operators() if "." not in o.name)
+    return sorted(o.name for o in operators() if "." not in o.name and not o.internal)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from .._tensor import Tensor
 from . import functional as F
 from .module import Module
+from .vision import PairwiseDistance
 
 
 class _Loss(Module):
@@ -91,6 +92,18 @@ class MultiLabelMarginLoss(_Pair):
     """Hinge between every label of an example and every other class; labels (N, C) as class indices, ended by -1."""
 
     _function = "multilabel_margin_loss"
+
+
+class MultiLabelSoftMarginLoss(_Loss):
+    """Binary cross-entropy of scores (N, C) or (C) and targets in [0, 1] of that shape, averaged over the classes."""
+
+    def __init__(self, weight: Tensor | None = None, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.register_buffer("weight", weight)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """A scalar, or one loss for each example with reduction='none'."""
+        return F.multilabel_soft_margin_loss(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class SmoothL1Loss(_Loss):
@@ -231,6 +244,32 @@ class TripletMarginLoss(_Loss):
         return F.triplet_margin_loss(
             anchor, positive, negative, margin=self.margin, p=self.p, eps=self.eps, swap=self.swap, reduction=self.reduction
         )
+
+
+class TripletMarginWithDistanceLoss(_Loss):
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin), d a function or module of two Tensors, else the 2-norm distance."""
+
+    def __init__(
+        self,
+        *,
+        distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        if margin <= 0:
+            raise ValueError(f"TripletMarginWithDistanceLoss: margin must be positive, got {margin}")
+        self.distance_function = PairwiseDistance() if distance_function is None else distance_function
+        self.margin = margin
+        self.swap = swap
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        """(N, D) or (D), three times."""
+        return F.triplet_margin_with_distance_loss(
+            anchor, positive, negative, distance_function=self.distance_function, margin=self.margin, swap=self.swap,
+            reduction=self.reduction,
+        )  # fmt: skip
 
 
 class PoissonNLLLoss(_Loss):

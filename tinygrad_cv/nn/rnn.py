@@ -15,7 +15,6 @@ from . import functional as F
 from . import init
 from .module import Module
 from .parameter import Parameter
-from .pieces import chunks, steps
 
 States = tuple[Tensor, ...]
 
@@ -28,14 +27,14 @@ def rnn_update(gates: Tensor, recurrent: Tensor, nonlinearity: str) -> Tensor:
 
 def lstm_update(gates: Tensor, recurrent: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     """(i, f, g, o) = W_ih x + b_ih + W_hh h + b_hh; c' = sig(f) c + sig(i) tanh(g); h' = sig(o) tanh(c')."""
-    i, f, g, o = chunks(gates + recurrent, 4)  # type: ignore[operator]
+    i, f, g, o = (gates + recurrent).chunk(4, -1)  # type: ignore[operator]
     cell = F.sigmoid(f) * cell + F.sigmoid(i) * F.tanh(g)
     return F.sigmoid(o) * F.tanh(cell), cell
 
 
 def gru_update(gates: Tensor, recurrent: Tensor, hidden: Tensor) -> Tensor:
     """r, z = sig(W_ih x + b_ih + W_hh h + b_hh); n = tanh(W_in x + b_in + r (W_hn h + b_hn)); h' = (1 - z) n + z h."""
-    (input_r, input_z, input_n), (hidden_r, hidden_z, hidden_n) = chunks(gates, 3), chunks(recurrent, 3)
+    (input_r, input_z, input_n), (hidden_r, hidden_z, hidden_n) = gates.chunk(3, -1), recurrent.chunk(3, -1)
     reset = F.sigmoid(input_r + hidden_r)  # type: ignore[operator]
     keep = F.sigmoid(input_z + hidden_z)  # type: ignore[operator]
     new = F.tanh(input_n + reset * hidden_n)
@@ -111,7 +110,7 @@ class _Recurrent(Module):
         """One layer in one direction: (T, N, in) -> T outputs (N, out), and the last state."""
         own = self._parameters
         weight, bias, projection = own[f"weight_hh_{suffix}"], own.get(f"bias_hh_{suffix}"), own.get(f"weight_hr_{suffix}")
-        inputs = steps(F.linear(sequence, own[f"weight_ih_{suffix}"], own.get(f"bias_ih_{suffix}")))
+        inputs = F.linear(sequence, own[f"weight_ih_{suffix}"], own.get(f"bias_ih_{suffix}")).unbind(0)
         outputs: list[Tensor] = []
         for gates in reversed(inputs) if reverse else inputs:
             state = self._update(gates, F.linear(state[0], weight, bias), state)
@@ -155,7 +154,7 @@ class _Recurrent(Module):
             sequence = sequence.transpose(0, 1)
         if sequence.shape[0] == 0:
             raise ValueError(f"{name}: expected at least one time step, got input of shape {input.shape}")
-        initial = [steps(s) for s in self._initial(hx, sequence.shape[1], batched, input.dtype)]
+        initial = [s.unbind(0) for s in self._initial(hx, sequence.shape[1], batched, input.dtype)]
         last: list[States] = []
         for layer in range(self.num_layers):
             directions = []

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._tensor import Tensor, wrap
-from ..devices import Device, as_device
-from ..dtypes import as_dtype
+from ..devices import read_target
 from .parameter import Parameter, mark_written, overwrite
 
 if TYPE_CHECKING:
@@ -78,22 +77,9 @@ def _assign(module: Module, state_dict: Mapping[str, Any], arrays: dict[str, np.
 
 def convert(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """`Module.to`: reads the arguments and casts every floating tensor once, shared ones included."""
-    dtype, device = kwargs.pop("dtype", None), kwargs.pop("device", None)
-    kwargs.pop("non_blocking", None)
-    if kwargs:
-        raise TypeError(f"to: unexpected arguments {sorted(kwargs)}")
-    for value in args:
-        if isinstance(value, Tensor):
-            dtype, device = value.dtype, value.device
-        elif isinstance(value, Device) or (isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda")):
-            device = value
-        elif value is not None:
-            dtype = value
-    if device is not None:
-        as_device(device).require()
+    dtype, _ = read_target("to", args, kwargs)
     if dtype is None:
         return
-    dtype = as_dtype(dtype)
     if dtype.kind != "f":
         raise TypeError(f"to: a module takes floating dtypes, got {dtype}")
     tensors = {id(t): t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,10 @@ from .optimizer import Optimizer, Params, require
 class Adam(Optimizer):
     """p <- p - lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps), m and v running means of g and g^2.
 
-    g includes weight_decay * p. amsgrad: the largest v so far instead of v. Kingma & Ba, arXiv:1412.6980, algorithm 1; Reddi et
+    g includes weight_decay * p, or with decoupled_weight_decay p is shrunk by lr * weight_decay * p first, as AdamW does. amsgrad:
+    the largest v so far instead of v. maximize: the sign of g is turned. Kingma & Ba, arXiv:1412.6980, algorithm 1; Reddi et
     al., ICLR 2018. As PyTorch's.
     """
-
-    decoupled: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -28,7 +27,12 @@ class Adam(Optimizer):
         weight_decay: float = 0,
         amsgrad: bool = False,
         *,
+        foreach: bool | None = None,
         maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -39,7 +43,12 @@ class Adam(Optimizer):
                 "weight_decay": weight_decay,
                 "amsgrad": amsgrad,
                 "maximize": maximize,
+                "decoupled_weight_decay": decoupled_weight_decay,
             },
+            foreach=foreach,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
         )
 
     def check(self, group: dict[str, Any]) -> None:
@@ -66,7 +75,7 @@ class Adam(Optimizer):
         if group["maximize"]:
             np.negative(grad, out=grad)
         if decay != 0:
-            if self.decoupled:
+            if group["decoupled_weight_decay"]:
                 value *= 1 - group["lr"] * decay
             else:
                 grad += value * decay
@@ -87,14 +96,13 @@ class Adam(Optimizer):
 
     def kernel_call(self, group: dict[str, Any], step: int, fresh: bool) -> tuple[str, tuple[Any, ...]]:
         """The same in one pass."""
-        settings = (*group["betas"], group["eps"], group["weight_decay"], self.decoupled, group["maximize"], step)
+        names = ("eps", "weight_decay", "decoupled_weight_decay", "maximize")
+        settings = (*group["betas"], *[group[name] for name in names], step)
         return "adam_amsgrad_update" if group["amsgrad"] else "adam_update", (group["lr"], *settings)
 
 
 class AdamW(Adam):
     """Adam with weight decay apart from the gradient: p <- p - lr * weight_decay * p first. Loshchilov & Hutter, arXiv:1711.05101."""
-
-    decoupled = True
 
     def __init__(
         self,
@@ -106,5 +114,12 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, capturable=capturable,
+            differentiable=differentiable, fused=fused, decoupled_weight_decay=True,
+        )  # fmt: skip

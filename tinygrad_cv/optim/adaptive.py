@@ -29,8 +29,11 @@ class Adagrad(Optimizer):
         weight_decay: float = 0,
         initial_accumulator_value: float = 0,
         eps: float = 1e-10,
+        foreach: bool | None = None,
         *,
         maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -42,6 +45,9 @@ class Adagrad(Optimizer):
                 "eps": eps,
                 "maximize": maximize,
             },
+            foreach=foreach,
+            differentiable=differentiable,
+            fused=fused,
         )
 
     def check(self, group: dict[str, Any]) -> None:
@@ -90,8 +96,10 @@ class RMSprop(Optimizer):
         weight_decay: float = 0,
         momentum: float = 0,
         centered: bool = False,
-        *,
+        capturable: bool = False,
+        foreach: bool | None = None,
         maximize: bool = False,
+        differentiable: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -104,6 +112,9 @@ class RMSprop(Optimizer):
                 "centered": centered,
                 "maximize": maximize,
             },
+            foreach=foreach,
+            capturable=capturable,
+            differentiable=differentiable,
         )
 
     def check(self, group: dict[str, Any]) -> None:
@@ -157,10 +168,19 @@ class Adadelta(Optimizer):
         rho: float = 0.9,
         eps: float = 1e-6,
         weight_decay: float = 0,
+        foreach: bool | None = None,
         *,
+        capturable: bool = False,
         maximize: bool = False,
+        differentiable: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize})
+        super().__init__(
+            params,
+            {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize},
+            foreach=foreach,
+            capturable=capturable,
+            differentiable=differentiable,
+        )
 
     def check(self, group: dict[str, Any]) -> None:
         """lr, eps and weight_decay must not be negative, rho lies in [0, 1]."""

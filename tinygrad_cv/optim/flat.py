@@ -44,6 +44,15 @@ def _aligned(count: int, dtype: np.dtype[Any]) -> np.ndarray:
     return block[start : start + count * dtype.itemsize].view(dtype)
 
 
+def check_state(parameter: Tensor, name: str, known: Tensor) -> None:
+    """RuntimeError for state left from before `.data =` gave the parameter another shape."""
+    if known.shape != parameter.shape:
+        raise RuntimeError(
+            f"step: the state {name!r} of a parameter of shape {parameter.shape} has shape {known.shape}, from before its `.data` was "
+            "replaced; delete optimizer.state[parameter], or make a new optimizer"
+        )
+
+
 class FlatPlan:
     """Parameters of one dtype whose values lie in one array, with flat arrays beside it for gradients and optimizer state.
 
@@ -107,6 +116,8 @@ class FlatPlan:
         tensors = self.state_tensors[name] = []
         for parameter, piece in zip(self.parameters, self._pieces(flat), strict=True):
             known = states[parameter].get(name)
+            if known is not None:
+                check_state(parameter, name, known)
             piece[...] = start(parameter._data) if known is None else known._data
             tensor = states[parameter][name] = wrap(piece)
             tensors.append(tensor)

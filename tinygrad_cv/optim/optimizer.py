@@ -15,7 +15,7 @@ from .._tensor import Tensor, wrap
 from ..autograd import enable_grad
 from ..nn.parameter import mark_written
 from ..nn.state import clear_grad
-from .flat import FlatPlan
+from .flat import FlatPlan, check_state
 
 
 class Optimizer:
@@ -24,6 +24,9 @@ class Optimizer:
     params: parameters, (name, parameter) pairs, or dicts {'params': ..., settings of their own}. Every group's settings can be
     changed at any time in `param_groups`.
 
+    Of PyTorch's choices of implementation, `foreach` and `fused` are taken and change nothing (every step is one fused kernel
+    call for all small parameters), `differentiable=True` and `capturable=True` raise ValueError.
+
     Parameters without a gradient are skipped, as in PyTorch. If no parameter of a group has one, which is nearly always a
     forgotten backward() or a model that is not the one in the loss, one RuntimeWarning names the first of them.
     """
@@ -31,7 +34,8 @@ class Optimizer:
     counts_steps: ClassVar[bool] = True  # the state of every parameter holds the number of its updates as 'step'
     kernel_module: ClassVar[str] = "tinygrad_cv.ops.cpu.optimizer"
 
-    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+    def __init__(self, params: Any, defaults: dict[str, Any], **implementation: Any) -> None:
+        self._check_implementation(implementation)
         self.defaults = defaults
         self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
@@ -47,6 +51,14 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: got an empty parameter list")
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(group)
+
+    def _check_implementation(self, given: dict[str, Any]) -> None:
+        """PyTorch's choices of implementation. foreach and fused change nothing: a step is one fused kernel call as it is."""
+        if given.get("foreach") and given.get("fused"):
+            raise RuntimeError(f"{type(self).__name__}: fused and foreach cannot both be True")
+        for name, reason in _REFUSED.items():
+            if given.get(name):
+                raise ValueError(f"{type(self).__name__}: {name}=True is not supported: {reason}")
 
     # What a subclass writes -------------------------------------------------------------------------------------------
 
@@ -144,7 +156,9 @@ class Optimizer:
         for name in names:
             if name not in record:
                 record[name] = wrap(np.ascontiguousarray(self.state_start(name, group, value)).reshape(value.shape))
-            elif record[name]._data.dtype != value.dtype:
+            else:
+                check_state(p, name, record[name])
+            if record[name]._data.dtype != value.dtype:
                 record[name] = wrap(record[name]._data.astype(value.dtype))
             states.append(record[name]._data)
         step = record.get("step", 0) + 1
@@ -235,6 +249,7 @@ class Optimizer:
             if id(p) in known:
                 raise ValueError(f"{type(self).__name__}: parameter {p.name or i} of shape {p.shape} is listed twice")
             known.add(id(p))
+        self._check_implementation({name: group.pop(name) for name in ("foreach", "fused", *_REFUSED) if name in group})
         unknown = set(group) - set(self.defaults) - {"params", "param_names", "initial_lr"}
         if unknown:
             raise ValueError(f"{type(self).__name__}: unknown settings {sorted(unknown)}; known are {sorted(self.defaults)}")
@@ -309,6 +324,11 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
+_REFUSED = {
+    "differentiable": "a step writes the parameters in place and is not recorded; to differentiate through an update, compute it with "
+    "operators, from tg.autograd.grad(..., create_graph=True)",
+    "capturable": "it prepares a step for CUDA graphs, which there are none of here; leave it out",
+}
 _KERNEL_ELEMENTS = 4096  # below, a few NumPy calls take no longer, and nothing needs compiling
 _kernels: dict[tuple[str, str], Any] = {}
 

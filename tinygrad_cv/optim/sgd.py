@@ -28,6 +28,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -39,6 +42,9 @@ class SGD(Optimizer):
                 "nesterov": nesterov,
                 "maximize": maximize,
             },
+            foreach=foreach,
+            differentiable=differentiable,
+            fused=fused,
         )
 
     def check(self, group: dict[str, Any]) -> None:

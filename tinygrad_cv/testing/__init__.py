@@ -133,6 +133,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 __all__ = [
     "GradcheckError", "HypothesisDraw", "OpCheckError", "OpResult", "Sample", "agree", "check_call", "check_once", "check_op",
     "gradcheck", "gradgradcheck", "op_calls", "op_test",

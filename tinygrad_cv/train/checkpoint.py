@@ -14,7 +14,7 @@ from .._tensor import Tensor
 from ..files import CheckpointError, load_with_metadata, save
 
 _TENSOR = "$tensor"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def _pack(value: Any, path: str, tensors: dict[str, Any]) -> Any:

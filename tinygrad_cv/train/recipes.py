@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..optim import lr_scheduler
 
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "adadelta")
 SCHEDULES = ("constant", "cosine", "step", "exponential", "1/t", "plateau")
+SCHEDULES_BY_LENGTH = ("cosine", "step")  # those that are a function of the number of epochs
 
 
 def make_optimizer(name: str, parameters: Any, lr: float, weight_decay: float = 0.0) -> Any:
@@ -45,6 +47,21 @@ def make_schedule(name: str, optimizer: Any, epochs: int) -> Any:
     if name not in makers:
         raise ValueError(f"no schedule is called {name!r}; use one of {', '.join(SCHEDULES)}")
     return makers[name]()
+
+
+def extend_schedule(name: str, optimizer: Any, epochs: int, rates: Sequence[float]) -> tuple[Any, bool]:
+    """The schedule called `name` over `epochs`, moved on by the epochs that had the learning rates `rates`.
+
+    Second: whether it would itself have given these rates, so that going on with it equals having had it from the start.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = group.get("initial_lr", group["lr"])
+    schedule = make_schedule(name, optimizer, epochs)
+    own = []
+    for _ in rates:
+        own.append(optimizer.param_groups[0]["lr"])
+        schedule.step()
+    return schedule, own == list(rates)
 
 
 def _idx_folder(root: Path) -> tuple[ImageArrays, ImageArrays]:

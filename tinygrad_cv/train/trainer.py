@@ -43,8 +43,11 @@ class Trainer:
     """Fits `model` with `optimizer` to minimise `loss(model(inputs), targets)`.
 
     scheduler: stepped after every epoch, or every batch with `schedule_per="batch"`; a ReduceLROnPlateau gets val_loss. directory:
-    where checkpoints go; None writes nothing. config: JSON-able settings that a resumed run must share. clip_grad_norm: largest
-    norm of all gradients together. measures: functions of (scores, targets) by name, averaged over examples.
+    where checkpoints go; None writes nothing. config: JSON-able settings that a resumed run must share; not the number of epochs,
+    which may grow. clip_grad_norm: largest norm of all gradients together. measures: functions of (scores, targets) by name,
+    averaged over examples.
+
+    epoch: how many are done. epochs: how many the last `fit` was asked for, in this process or in the one that left the checkpoint.
     """
 
     checkpoint_name = "checkpoint.safetensors"
@@ -73,21 +76,30 @@ class Trainer:
         self.config = config or {}
         self.progress = progress
         self.history = History()
-        self.epoch = 0
+        self.epoch = self.epochs = 0
         self.should_stop = False
 
     def fit(self, train: Any, epochs: int, validation: Any = None, *, resume: bool = False) -> History:
         """Trains up to epoch `epochs`, measuring on `validation` after each, and returns the history.
 
-        resume: go on from the checkpoint in `directory`, bit for bit as if never interrupted; start afresh if there is none.
-        TrainingError when the loss stops being a number. Ctrl-C saves the weights as interrupted.safetensors and re-raises.
+        resume: go on from the checkpoint in `directory`, bit for bit as if never interrupted; start afresh if there is none. With
+        more epochs than that run was to last, it equals an uninterrupted run of so many, if its schedule is no function of their
+        number (the schedule's state is the checkpoint's). ValueError for fewer epochs than are done, CheckpointError for a
+        checkpoint made with another config. TrainingError when the loss stops being a number. Ctrl-C saves the weights as
+        interrupted.safetensors and re-raises.
         """
         if len(train) == 0:
             raise ValueError(
                 "Trainer.fit: the training loader has no batches (an empty data set, or drop_last with few examples)"
             )
-        if resume and self.directory is not None and (self.directory / self.checkpoint_name).exists():
-            self._restore()
+        if resume:
+            self.restore()
+        if epochs < self.epoch:
+            raise ValueError(
+                f"Trainer.fit: {self.epoch} epochs are done already, and {epochs} were asked for; ask for at least {self.epoch}, or "
+                "start afresh in another folder"
+            )
+        self.epochs = epochs
         self._each("on_fit_start")
         try:
             with Progress(epochs, len(train), enabled=self.progress) as progress:
@@ -193,6 +205,7 @@ class Trainer:
             {
                 "config": self.config,
                 "epoch": self.epoch,
+                "epochs": self.epochs,
                 "should_stop": self.should_stop,
                 "history": list(self.history),
                 "model": self.model.state_dict(),
@@ -204,15 +217,17 @@ class Trainer:
             self.directory / self.checkpoint_name,
         )
 
-    def _restore(self) -> None:
-        assert self.directory is not None
+    def restore(self) -> bool:
+        """Goes back to the checkpoint in `directory`, as `fit(resume=True)` does first. False if there is none.
+
+        CheckpointError, with nothing changed, if it is damaged or was made with another config or other callbacks.
+        """
+        if self.directory is None or not (self.directory / self.checkpoint_name).exists():
+            return False
         path = self.directory / self.checkpoint_name
         state = load_state(path)
-        differing = {
-            key: (state["config"].get(key), value)
-            for key, value in json.loads(json.dumps(self.config)).items()
-            if state["config"].get(key) != value
-        }
+        old, new = state["config"], json.loads(json.dumps(self.config))
+        differing = {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}
         if differing:
             listed = ", ".join(f"{k} was {old!r}, now {new!r}" for k, (old, new) in differing.items())
             raise CheckpointError(
@@ -227,5 +242,6 @@ class Trainer:
         for callback, callback_state in zip(self.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(callback_state)
         self.history = History(state["history"])
-        self.epoch, self.should_stop = state["epoch"], state["should_stop"]
+        self.epoch, self.epochs, self.should_stop = state["epoch"], state["epochs"], state["should_stop"]
         random.set_rng_state(state["random"])
+        return True
