@@ -3,7 +3,7 @@
 Two tiles cover the layouts of training. `outer_tile` sums a column of scalars of A times a row of vectors of B, for B with
 contiguous rows (x @ W and g^T @ x). `inner_tile` sums vectors of A times vectors of B along the summed axis, for A and B^T with
 contiguous rows (x @ W^T). A tile is rows x VECTORS (or rows x 4 columns) of sums that stay in registers for the whole sum; B
-streams from the second-level cache, so products that do not fit there are better left to a packing GEMM.
+streams from the second-level cache; products that do not fit there are for `gemm_blocks`.
 
 Bounds: the last, incomplete vector of a row is read and written under a mask; nothing outside the operands is touched. Work is
 shared out by panels of columns, or by rows where there are fewer panels than threads; each element of C is written by one thread
@@ -30,19 +30,19 @@ def _constant(value: int):
 
 
 @intrinsic(prefer_literal=True)
-def outer_tile(typing_context, rows, vectors, tail, a, a_at, a_row, a_step, b, b_at, b_step, c, c_at, c_row, count):
+def outer_tile(typing_context, rows, vectors, tail, a, a_at, a_row, a_step, b, b_at, b_step, c, c_at, c_row, count, adding):
     """c[c_at + r * c_row + p] = sum over k < count of a[a_at + r * a_row + k * a_step] * b[b_at + k * b_step + p]
 
-    for r < rows and p < vectors * lanes (vectors: 1 to VECTORS), or, with vectors = 0, p < tail.
+    for r < rows and p < vectors * lanes (vectors: 1 to VECTORS), or, with vectors = 0, p < tail. adding: += in place of =.
     """
     if not isinstance(rows, types.IntegerLiteral):
         return None
     height = rows.literal_value
     whole = types.intp
-    signature = types.void(rows, whole, whole, a, whole, whole, whole, b, whole, whole, c, whole, whole, whole)
+    signature = types.void(rows, whole, whole, a, whole, whole, whole, b, whole, whole, c, whole, whole, whole, types.boolean)
 
     def codegen(context, builder, signature, args):
-        _, vectors, tail, a_value, a_at, a_row, a_step, b_value, b_at, b_step, c_value, c_at, c_row, count = args
+        _, vectors, tail, a_value, a_at, a_row, a_step, b_value, b_at, b_step, c_value, c_at, c_row, count, adding = args
         writer = Writer(context, builder, a.dtype)
         a_rows = [writer.at(writer.data(a, a_value), a_at, builder.mul(a_row, _constant(r))) for r in range(height)]
         c_rows = [writer.at(writer.data(c, c_value), c_at, builder.mul(c_row, _constant(r))) for r in range(height)]
@@ -62,11 +62,15 @@ def outer_tile(typing_context, rows, vectors, tail, a, a_at, a_row, a_step, b, b
                     scalar = writer.splat(writer.at(a_rows[r], across))
                     for v in range(width):
                         writer.fma(scalar, seen[v], held[r][v])
-            for r in range(height):
-                for v in range(width):
-                    place = writer.at(c_rows[r], v * writer.lanes)
-                    value = builder.load(held[r][v])
-                    writer.store_first(value, place, tail) if masked else writer.store(value, place)
+            results = [writer.at(line, v * writer.lanes) for line in c_rows for v in range(width)]
+            sums = [variable for row in held for variable in row]
+            with builder.if_then(adding):
+                for place, variable in zip(results, sums, strict=True):
+                    known = writer.load_first(place, tail) if masked else writer.load(place)
+                    builder.store(builder.fadd(known, builder.load(variable)), variable)
+            for place, variable in zip(results, sums, strict=True):
+                value = builder.load(variable)
+                writer.store_first(value, place, tail) if masked else writer.store(value, place)
 
         done = builder.append_basic_block("tile.done")
         switch = builder.switch(vectors, done)
@@ -126,17 +130,17 @@ def inner_tile(typing_context, rows, columns, a, a_at, a_row, b, b_at, b_row, c,
 
 
 @helper
-def _outer_rows(a, a_row, a_step, b, b_step, c, c_row, first, stop, column, vectors, tail, count):
-    """One panel of columns, rows first to stop."""
-    i = first
-    while i + 6 <= stop:
-        outer_tile(6, vectors, tail, a, i * a_row, a_row, a_step, b, column, b_step, c, i * c_row + column, c_row, count)
+def outer_rows(a, a_row, a_step, b, b_at, b_step, c, c_at, c_row, rows, vectors, tail, count, adding):
+    """One panel of columns, all rows."""
+    i = 0
+    while i + 6 <= rows:
+        outer_tile(6, vectors, tail, a, i * a_row, a_row, a_step, b, b_at, b_step, c, c_at + i * c_row, c_row, count, adding)
         i += 6
-    while i + 3 <= stop:
-        outer_tile(3, vectors, tail, a, i * a_row, a_row, a_step, b, column, b_step, c, i * c_row + column, c_row, count)
+    while i + 3 <= rows:
+        outer_tile(3, vectors, tail, a, i * a_row, a_row, a_step, b, b_at, b_step, c, c_at + i * c_row, c_row, count, adding)
         i += 3
-    while i < stop:
-        outer_tile(1, vectors, tail, a, i * a_row, a_row, a_step, b, column, b_step, c, i * c_row + column, c_row, count)
+    while i < rows:
+        outer_tile(1, vectors, tail, a, i * a_row, a_row, a_step, b, b_at, b_step, c, c_at + i * c_row, c_row, count, adding)
         i += 1
 
 
@@ -151,15 +155,17 @@ def outer_product(a, b, c, a_row, a_step, rows, columns, count, shares, share):
         first_panel, stop_panel = span(panels, shares, share)
     else:
         first, stop = span(rows, shares, share)
+    mine, at = a[first * a_row :], first * columns
     for p in range(first_panel, stop_panel):
         column = p * panel
         width = min(panel, columns - column)
         vectors = width // lanes
         if vectors > 0:
-            _outer_rows(a, a_row, a_step, b, columns, c, columns, first, stop, column, vectors, 0, count)
+            outer_rows(mine, a_row, a_step, b, column, columns, c, at + column, columns, stop - first, vectors, 0, count, False)
         tail = width - vectors * lanes
         if tail > 0:
-            _outer_rows(a, a_row, a_step, b, columns, c, columns, first, stop, column + vectors * lanes, 0, tail, count)
+            column += vectors * lanes
+            outer_rows(mine, a_row, a_step, b, column, columns, c, at + column, columns, stop - first, 0, tail, count, False)
 
 
 @helper

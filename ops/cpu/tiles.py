@@ -107,6 +107,20 @@ class Writer:
         """variable += a * b."""
         self.builder.store(self.builder.call(self._fma, [a, b, self.builder.load(variable)]), variable)
 
+    def transpose(self, rows):
+        """The columns of a square block given by its rows: log2 steps, each of which swaps blocks of half the size."""
+        rows, half = list(rows), self.lanes // 2
+        width = ir.VectorType(ir.IntType(32), self.lanes)
+        while half:
+            low = ir.Constant(width, [i if not i & half else self.lanes + i - half for i in range(self.lanes)])
+            high = ir.Constant(width, [i + half if not i & half else self.lanes + i for i in range(self.lanes)])
+            for i in range(self.lanes):
+                if not i & half:
+                    a, b = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = self.builder.shuffle_vector(a, b, low), self.builder.shuffle_vector(a, b, high)
+            half //= 2
+        return rows
+
     def total(self, vector):
         """The sum of the lanes, in pairs: log2 steps."""
         builder, width = self.builder, self.lanes
@@ -169,6 +183,22 @@ def zero_row(typing_context, target, target_at, count):
 def add_row(typing_context, source, source_at, target, target_at, count):
     """target[target_at + i] += source[source_at + i] for i < count."""
     return types.void(source, types.intp, target, types.intp, types.intp), lambda *code: _row_code(*code, adding=True)
+
+
+@intrinsic
+def transpose_block(typing_context, source, source_at, source_row, target, target_at, target_row):
+    """target[target_at + j * target_row + i] = source[source_at + i * source_row + j] for i, j < lanes."""
+
+    def codegen(context, builder, signature, args):
+        writer = Writer(context, builder, source.dtype)
+        begin, end = writer.at(writer.data(source, args[0]), args[1]), writer.at(writer.data(target, args[3]), args[4])
+        counts = [ir.Constant(ir.IntType(64), i) for i in range(writer.lanes)]
+        rows = [writer.load(writer.at(begin, builder.mul(args[2], i))) for i in counts]
+        for i, column in zip(counts, writer.transpose(rows), strict=True):
+            writer.store(column, writer.at(end, builder.mul(args[5], i)))
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), codegen
 
 
 @intrinsic(prefer_literal=True)
