@@ -25,8 +25,21 @@ from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 from ..sliding import convolve_weight_grad, padding_pairs
-from .conv_grid import Grid, forward_grid, input_grad_grids, spreading_order, three
-from .tiles import LANES_SLACK, REGISTER_BYTES, ROWS, TAPS, VECTORS, add_row, copy_row, dot_tile, stay_apart, tap_tile, zero_row
+from .conv_grid import Grid, input_grad_grids, source_grid, spreading_order, three
+from .tiles import (
+    LANES_SLACK,
+    REGISTER_BYTES,
+    ROWS,
+    TAPS,
+    VECTORS,
+    add_row,
+    copy_row,
+    copy_rows,
+    dot_tile,
+    stay_apart,
+    tap_tile,
+    zero_row,
+)
 
 CHUNK = 512  # positions whose sums are kept together, 12 KB for 6 channels
 LONG_CHUNK = 4096  # positions of one pass of `correlate_share`
@@ -43,17 +56,30 @@ def routine(function):
 
 
 @routine
-def fill_row(x, begin, step, grid, at, first, stop, size):
-    """One row of the grid: elements first ... stop - 1 from x[begin], `step` apart, zeros around; all zeros where begin is
-    -1."""
+def fill_plane(x, begin, row, step, grid, at, first_h, stop_h, first_w, stop_w, grid_h, grid_w):
+    """One plane of the grid: elements (first_h ... stop_h - 1, first_w ... stop_w - 1) from x[begin], `row` apart along rows and
+    `step` along columns, zeros around."""
     stay_apart()
-    if begin < 0 or first > 0 or stop < size:
-        zero_row(grid, at, size)
-    if begin >= 0 and step == 1:
-        copy_row(x, begin, grid, at + first, stop - first)
-    elif begin >= 0:
-        for i in range(stop - first):
-            grid[at + first + i] = x[begin + i * step]
+    rows, columns = stop_h - first_h, stop_w - first_w
+    if rows == 0 or columns == 0:
+        zero_row(grid, at, grid_h * grid_w)
+        return
+    if rows < grid_h:
+        zero_row(grid, at, first_h * grid_w)
+        zero_row(grid, at + stop_h * grid_w, (grid_h - stop_h) * grid_w)
+    to = at + first_h * grid_w
+    if columns < grid_w:
+        for i in range(rows):
+            for j in range(first_w):
+                grid[to + i * grid_w + j] = 0
+            for j in range(stop_w, grid_w):
+                grid[to + i * grid_w + j] = 0
+    if step == 1:
+        copy_rows(x, begin, row, grid, to + first_w, grid_w, rows, columns)
+    else:
+        for i in range(rows):
+            for j in range(columns):
+                grid[to + first_w + i * grid_w + j] = x[begin + i * row + j * step]
 
 
 @routine
@@ -63,23 +89,24 @@ def fill_grid(x, start, channels, layout, grid):
     depth, height, width = layout[0], layout[1], layout[2]
     step_d, step_h, step_w = layout[3], layout[4], layout[5]
     grid_d, grid_h, grid_w = layout[12], layout[13], layout[14]
-    at = 0
+    bounds_w, at = 15 + 2 * layout[10], 0
     for c in range(channels):
         for phase_d in range(layout[9]):
             for phase_h in range(layout[10]):
+                first_h, stop_h = layout[15 + 2 * phase_h], layout[16 + 2 * phase_h]
+                h = first_h * step_h + phase_h - layout[7]
                 for phase_w in range(layout[11]):
-                    shift = phase_w - layout[8]
-                    first = min(grid_w, max(0, (-shift + step_w - 1) // step_w))
-                    stop = max(first, min(grid_w, (width - 1 - shift) // step_w + 1))
+                    first_w, stop_w = layout[bounds_w + 2 * phase_w], layout[bounds_w + 2 * phase_w + 1]
+                    w = first_w * step_w + phase_w - layout[8]
                     for q_d in range(grid_d):
                         d = q_d * step_d + phase_d - layout[6]
-                        for q_h in range(grid_h):
-                            h = q_h * step_h + phase_h - layout[7]
-                            begin = -1
-                            if 0 <= d < depth and 0 <= h < height:
-                                begin = start + ((c * depth + d) * height + h) * width + first * step_w + shift
-                            fill_row(x, begin, step_w, grid, at, first, stop, grid_w)
-                            at += grid_w
+                        if 0 <= d < depth:
+                            begin = start + ((c * depth + d) * height + h) * width + w
+                            row = width * step_h
+                            fill_plane(x, begin, row, step_w, grid, at, first_h, stop_h, first_w, stop_w, grid_h, grid_w)
+                        else:
+                            zero_row(grid, at, grid_h * grid_w)
+                        at += grid_h * grid_w
 
 
 @routine
@@ -101,10 +128,15 @@ def run_taps(block, source, start, offsets, first, count, weights, weights_at, i
 
 
 @routine
-def store_rows(sums, at, y, base, begin, n, out_h, out_w, job, grid_h, grid_w, size_h, size_w, start_d, start_h, start_w):
+def store_rows(
+    sums, at, y, base, begin, n, out_h, out_w, job, grid_h, grid_w, size_d, size_h, size_w, start_d, start_h, start_w
+):
     """Writes the sums of flat grid positions [begin, begin + n) to the output channel at y[base:], without the padding's
     share."""
     stay_apart()
+    if grid_w == out_w and (size_d == 1 or grid_h == out_h) and job[14] == 1 and job[15] == 1:  # nothing to leave out
+        copy_row(sums, at, y, base + begin, n)
+        return
     row = begin // grid_w
     q_d, q_h = row // grid_h, row % grid_h
     edge = row * grid_w
@@ -143,9 +175,12 @@ def fill_line(g, source, lines, to, depth, height, width, grid_h, grid_w):
     """Copies one channel of an output gradient to its grid positions; those between stay zero."""
     stay_apart()
     for d in range(depth):
-        for h in range(height):
-            begin = source + (d * height + h) * width
-            copy_row(g, begin, lines, to + (d * grid_h + h) * grid_w, width)
+        begin, at = source + d * height * width, to + d * grid_h * grid_w
+        if grid_w == width:
+            copy_row(g, begin, lines, at, height * width)
+        else:
+            for h in range(height):
+                copy_row(g, begin + h * width, lines, at + h * grid_w, width)
 
 
 # ---- the kernels. `job` holds their numbers: see `_job` -------------------------------------------------------------------
@@ -205,7 +240,7 @@ def convolve_share(x, packed, bias, y, job, layout, phases, offsets, share):
                         base = (plane * rows + b * block + r) * area_out
                         store_rows(
                             sums, r * CHUNK, y, base, start, n, height, width, job, grid_h, grid_w,
-                            phases[f, 3], phases[f, 4], phases[f, 5], phases[f, 6], phases[f, 7],
+                            phases[f, 2], phases[f, 3], phases[f, 4], phases[f, 5], phases[f, 6], phases[f, 7],
                         )  # fmt: skip
 
 
@@ -355,7 +390,9 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
         (n + p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(sizes, totals, dilation, kernel_size, stride, strict=True)
     )
     rows, channels = weight.shape[0] // groups, weight.shape[1]
-    grid = forward_grid(channels, sizes, out, kernel_size, stride, three(before, 0), dilation)
+    grid = source_grid(
+        rows, channels, sizes, out, kernel_size, stride, three(before, 0), dilation, REGISTER_BYTES // input.itemsize
+    )
     y = empty((*lead, weight.shape[0], *out[3 - rank :]), input.dtype)
     taps = math.prod(kernel_size)
     strides = np.array([rows * channels * taps, channels * taps, taps], np.int64)
@@ -427,7 +464,8 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
     before = three([p for p, _ in padding_pairs(padding)], 0)
     sizes, kernel, out = three(input.shape[-rank:], 1), three(kernel_size, 1), three(grad_output.shape[-rank:], 1)
     rows, channels = grad_output.shape[-rank - 1] // groups, input.shape[-rank - 1] // groups
-    grid = forward_grid(channels, sizes, out, kernel, three(stride, 1), before, three(dilation, 1))
+    lanes = REGISTER_BYTES // input.itemsize
+    grid = source_grid(rows, channels, sizes, out, kernel, three(stride, 1), before, three(dilation, 1), lanes)
     images, taps, block = math.prod(lead), grid.offsets.size, _block(rows)
     blocks = -(-rows // block)
     shares = share_count(images * groups * rows * taps * math.prod(out), _SERIAL_BELOW)

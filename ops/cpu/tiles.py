@@ -90,6 +90,14 @@ class Writer:
         load = self._masked("load", self.vector, [pointer.type, alignment.type, mask.type, self.vector])
         return self.builder.call(load, [pointer, alignment, mask, self.zero])
 
+    def load_between(self, pointer, first, stop):
+        """Lanes `first` up to `stop` - 1 at `pointer`, zeros around; nothing else is read."""
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        mask = self.builder.and_(self._mask(stop), self.builder.not_(self._mask(first)))
+        alignment = ir.Constant(ir.IntType(32), self.bytes)
+        load = self._masked("load", self.vector, [pointer.type, alignment.type, mask.type, self.vector])
+        return self.builder.call(load, [pointer, alignment, mask, self.zero])
+
     def store_first(self, value, pointer, count) -> None:
         """Writes the first `count` lanes only."""
         pointer, mask = self.builder.bitcast(pointer, self.vector.as_pointer()), self._mask(count)
@@ -106,6 +114,21 @@ class Writer:
     def fma(self, a, b, variable) -> None:
         """variable += a * b."""
         self.builder.store(self.builder.call(self._fma, [a, b, self.builder.load(variable)]), variable)
+
+    def shuffle(self, a, b, lanes):
+        """The given lanes of a and b, those of b counted from `self.lanes` on."""
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(lanes)))
+
+    def apart(self, a, b):
+        """The even and the odd elements of a followed by b."""
+        return tuple(self.shuffle(a, b, range(odd, 2 * self.lanes, 2)) for odd in (0, 1))
+
+    def together(self, even, odd):
+        """Two vectors with the elements of `even` and `odd` in turn: the inverse of `apart`."""
+        half = self.lanes // 2
+        return tuple(
+            self.shuffle(even, odd, [i // 2 + start + i % 2 * self.lanes for i in range(self.lanes)]) for start in (0, half)
+        )
 
     def transpose(self, rows):
         """The columns of a square block given by its rows: log2 steps, each of which swaps blocks of half the size."""
@@ -159,6 +182,32 @@ def _row_code(context, builder, signature, args, adding: bool):
 def copy_row(typing_context, source, source_at, target, target_at, count):
     """target[target_at + i] = source[source_at + i] for i < count; for the short rows of images."""
     return types.void(source, types.intp, target, types.intp, types.intp), lambda *code: _row_code(*code, adding=False)
+
+
+@intrinsic
+def copy_rows(typing_context, source, source_at, source_row, target, target_at, target_row, rows, count):
+    """target[target_at + r * target_row + i] = source[source_at + r * source_row + i] for r < rows, i < count."""
+
+    def codegen(context, builder, signature, args):
+        _, source_at, source_row, _, target_at, target_row, rows, count = args
+        writer = Writer(context, builder, source.dtype)
+        begin, end = writer.at(writer.data(source, args[0]), source_at), writer.at(writer.data(target, args[3]), target_at)
+        lanes, none = (ir.Constant(ir.IntType(64), n) for n in (writer.lanes, 0))
+        vectors = builder.sdiv(count, lanes)
+        done = builder.mul(vectors, lanes)
+        left = builder.sub(count, done)
+        with cgutils.for_range(builder, rows) as row:
+            read = writer.at(begin, builder.mul(row.index, source_row))
+            write = writer.at(end, builder.mul(row.index, target_row))
+            with cgutils.for_range(builder, vectors) as loop:
+                p = builder.mul(loop.index, lanes)
+                writer.store(writer.load(writer.at(read, p)), writer.at(write, p))
+            with builder.if_then(builder.icmp_signed(">", left, none)):
+                writer.store_first(writer.load_first(writer.at(read, done), left), writer.at(write, done), left)
+        return context.get_dummy_value()
+
+    whole = types.intp
+    return types.void(source, whole, whole, target, whole, whole, whole, whole), codegen
 
 
 @intrinsic

@@ -99,12 +99,12 @@ class Node:
     @property
     def input_shapes(self) -> tuple[tuple[int, ...] | None, ...]:
         """Shape of each tensor input (None for an absent one, () for a Python number)."""
-        return tuple(_parent_meta(p, s)[0] for p, s in zip(self.parents, self.slots, strict=True))
+        return tuple([_parent_meta(p, s)[0] for p, s in zip(self.parents, self.slots, strict=True)])
 
     @property
     def input_dtypes(self) -> tuple[np.dtype[Any] | None, ...]:
         """Dtype of each tensor input (None for an absent one or a Python number)."""
-        return tuple(_parent_meta(p, s)[1] for p, s in zip(self.parents, self.slots, strict=True))
+        return tuple([_parent_meta(p, s)[1] for p, s in zip(self.parents, self.slots, strict=True)])
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
@@ -173,10 +173,10 @@ _age = attrgetter("id")
 
 
 def _parent_meta(parent: Any, slot: int) -> tuple[Any, Any]:
-    if parent is None:
-        return None, None
     if isinstance(parent, Node):
         return parent.shapes[slot], parent.dtypes[slot]
+    if parent is None:
+        return None, None
     if isinstance(parent, (int, float)):
         return (), None
     return parent.shape, parent.dtype

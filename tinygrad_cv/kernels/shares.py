@@ -15,6 +15,7 @@ cost several times over.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numba
@@ -24,7 +25,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from . import threads
-from .jit import Kernel, helper, kernel, prange
+from .jit import Kernel, helper, kernel, prange  # noqa: F401  (the text of _CALLER uses prange)
 
 
 @intrinsic
@@ -44,11 +45,22 @@ def call_share(typing_context, address, share, given):
     return types.void(types.int64, types.int64, given), codegen
 
 
-@kernel
-def call_shares(address, shares, *given):
-    """Calls the function at `address` for share 0 ... shares - 1."""
+_CALLER = """
+def call_shares(address, shares, {names}):
     for share in prange(shares):
-        call_share(address, np.int64(share), given)
+        call_share(address, np.int64(share), ({names},))
+"""
+
+
+@cache
+def _caller(count: int) -> Kernel:
+    """The kernel (address, shares, *arguments) that calls the function at `address` with `count` arguments for share 0 ... shares - 1.
+
+    One for each count, because a call with *arguments takes Numba 2 us longer to dispatch.
+    """
+    scope = dict(globals())
+    exec(compile(_CALLER.format(names=", ".join(f"a{i}" for i in range(count))), __file__, "exec"), scope)
+    return kernel(name=f"call_shares_{count}")(scope["call_shares"])
 
 
 @helper
@@ -86,7 +98,7 @@ def run_shares(body: Kernel, shares: int, *arguments: Any) -> None:
         for share in range(shares):
             body.serial(*arguments, share)
     else:
-        call_shares(_address(body, arguments), shares, *arguments)
+        _caller(len(arguments))(_address(body, arguments), shares, *arguments)
 
 
 def share_count(work: int, enough: int) -> int:
