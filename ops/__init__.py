@@ -7,6 +7,8 @@ Tensor methods and `tg.<operator>`.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from ..registry import Operator, discover, get, operators, unregister
@@ -64,30 +66,35 @@ from . import (
 __all__ = ["Operator", "discover", "get", "list_ops", "unregister"]
 
 
-def list_ops(check: int = 0) -> list[dict[str, Any]]:
+def list_ops(check: int = 0, names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Every registered operator, built-in and plugin, with what its declaration says.
 
-    name, provider, formula, signature; devices with kernels; kind; rule; internal: made for other operators' rules and compositions;
-    domain and reference: where they are defined.
-    check: draw so many examples of each and test it (see `tinygrad_cv.testing`); `test` is then the result, otherwise "not run".
+    name, its aliases, provider, formula, signature; devices with kernels; kind; rule; internal: made for other operators' rules and
+    compositions; domain: what it is tested on, in words; reference: where it is defined. test: what its last check in this process
+    found (by `check_op` or `op_test`, see `tinygrad_cv.testing`), or "not run".
+    check: draw so many examples of each and test it now. names: only these operators; KeyError for one that there is not.
     """
 
+    from ..domain import describe
     from ..stubs import parameters
 
     def tested(operator: Operator) -> str:
-        if not check:
-            return "not run"
-        from ..testing import OpCheckError, check_op
+        testing: Any = sys.modules.get(f"{__package__.rpartition('.')[0]}.testing")
+        if check:
+            from .. import testing
 
-        try:
-            result = check_op(operator, examples=check)
-        except OpCheckError as error:
-            return f"failed: {error}"
+            testing.check_op(operator, examples=check, raise_exception=False)
+        result = testing.last_result(operator) if testing else None
+        if result is None:
+            return "not run"
+        if not result.passed:
+            return f"failed: {result.failure}"
         return f"ok: {result.examples} examples, {sum(result.checks.values())} comparisons"
 
     return [
         {
             "name": o.name,
+            "aliases": o.aliases,
             "provider": o.provider,
             "formula": o.formula,
             "signature": f"{o.name}({parameters(o)})",
@@ -95,11 +102,11 @@ def list_ops(check: int = 0) -> list[dict[str, Any]]:
             "kind": "elementwise" if o.elementwise else "composite" if o.composite else "view" if o.view else "structured",
             "rule": "composed" if o.composite else "backward" if o.differentiable else "none (not differentiable)",
             "internal": o.internal,
-            "domain": f"{o.domain.__module__}.{o.domain.__qualname__}",
+            "domain": describe(o.domain, o.signature),
             "reference": f"{o.reference.__module__}.{o.reference.__qualname__}",
             "test": tested(o),
         }
-        for o in operators()
+        for o in ([get(name) for name in names] or operators())
     ]
 
 
@@ -113,4 +120,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *(o.name for o in operators() if "." not in o.name and not o.internal)})
+    return sorted({*globals(), *(n for o in operators() if not o.internal for n in (o.name, *o.aliases) if "." not in n)})

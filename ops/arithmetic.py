@@ -29,13 +29,40 @@ def is_bool(value: Any) -> bool:
     return value.dtype.kind == "b" if isinstance(value, (Tensor, np.generic)) else isinstance(value, bool)
 
 
+def held_by(name: str, attribute: str, number: Any, dtype: np.dtype[Any]) -> Any:
+    """A number as it multiplies an array of `dtype`: a negative one of an unsigned dtype wraps around, as in PyTorch.
+
+    TypeError for a fraction of integers, ValueError for an integer that the dtype does not hold.
+    """
+    if isinstance(number, np.generic):
+        number = number.item()
+    if dtype.kind == "f":
+        return number
+    if isinstance(number, float):
+        raise TypeError(f"{name}: {attribute}={number} must be an integer when the tensors are integers")
+    if dtype.kind == "b":
+        return bool(number)
+    limits = np.iinfo(dtype)
+    lowest = -limits.max if dtype.kind == "u" else limits.min
+    if not lowest <= number <= limits.max:
+        raise ValueError(f"{name}: {attribute}={number} does not fit {dtype}, expected {lowest}..{limits.max}")
+    return number % (limits.max + 1) if dtype.kind == "u" else number
+
+
 def scale_by(name: str, attribute: str, factor: Any, array: Any, *others: Any) -> Any:
-    """`factor * array` in the array's dtype. TypeError for a fraction of integers, as PyTorch has it."""
-    if isinstance(factor, np.generic):
-        factor = factor.item()
-    if isinstance(factor, float) and kind_of(array, *others) != "f":
-        raise TypeError(f"{name}: {attribute}={factor} must be an integer when the tensors are integers")
+    """`factor * array` in the array's dtype. Errors are those of `held_by`."""
+    dtype = next(a.dtype for a in (array, *others) if isinstance(a, np.ndarray))
+    factor = held_by(name, attribute, factor, dtype)
+    if dtype.kind == "b":
+        return np.logical_and(array, factor)
     return np.multiply(array, factor) if isinstance(array, np.ndarray) else array * factor
+
+
+def require_tensors(name: str, **operands: Any) -> None:
+    """TypeError for an operand that is a number: its dtype would not be that of the tensors beside it."""
+    for argument, value in operands.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: expected a Tensor for `{argument}`, got {type(value).__name__}")
 
 
 def refuse_bool(name: str, instead: str, *operands: Any) -> None:
@@ -49,7 +76,7 @@ class add(Elementwise):
     """input + alpha * other, elementwise.
 
     input, other: Tensors or numbers of shapes that broadcast. The result has the broadcast shape and the promoted dtype.
-    TypeError for a fractional alpha with integer tensors.
+    TypeError for a fractional alpha with integer tensors, ValueError for an alpha that their dtype does not hold.
     """
 
     scalar = "input + alpha * other"
@@ -64,18 +91,29 @@ class add(Elementwise):
         return upstream if alpha == 1 else upstream * alpha
 
 
-@op("sub", domain=elementwise(Real(), Real(), alpha=Real(0.5, 2)), formula="input - alpha * other", inplace=True)
+@op(
+    "sub",
+    domain=elementwise(Real(), Real(), alpha=Real(0.5, 2)),
+    formula="input - alpha * other",
+    inplace=True,
+    aliases=("subtract",),
+)
 class sub(Elementwise):
     """input - alpha * other, elementwise, with broadcasting and promotion.
 
-    TypeError for two bool tensors (use ^ or logical_xor) and for a fractional alpha with integer tensors.
+    TypeError where either is boolean (use ^, ~ or logical_xor), and otherwise the errors of `add`.
     """
 
     scalar = "input - alpha * other"
 
+    def prepare(input, other, *, alpha=1):
+        if is_bool(input) or is_bool(other):
+            raise TypeError(
+                "sub: not defined for bools; use ^ or logical_xor for their difference, ~ to invert a mask, or convert to numbers"
+            )
+        return input, other, alpha
+
     def reference(input: Array, other: Array, *, alpha: float = 1) -> np.ndarray:
-        if kind_of(input, other) == "b":
-            raise TypeError("sub: not defined for two bool tensors; use ^ or logical_xor, or convert to integers")
         return np.subtract(input, other) if alpha == 1 else np.subtract(input, scale_by("sub", "alpha", alpha, other, input))
 
     def grad_input(upstream):
@@ -85,7 +123,7 @@ class sub(Elementwise):
         return upstream * -alpha if alpha != 1 else -upstream
 
 
-@op("mul", domain=elementwise(Real(), Real()), formula="input * other", inplace=True)
+@op("mul", domain=elementwise(Real(), Real()), formula="input * other", inplace=True, aliases=("multiply",))
 class mul(Elementwise):
     """input * other, elementwise, with broadcasting and promotion."""
 
@@ -157,7 +195,7 @@ class pow(Elementwise):
         return upstream * out * (math.log(input) if input > 0 else math.nan)
 
 
-@op("neg", domain=elementwise(Real()), formula="-input", inplace=True)
+@op("neg", domain=elementwise(Real()), formula="-input", inplace=True, aliases=("negative",))
 class neg(Elementwise):
     """-input. TypeError for a bool tensor."""
 
@@ -187,7 +225,7 @@ class positive(Elementwise):
         return upstream
 
 
-@op("abs", domain=elementwise(NONZERO), formula="|input|", kinks={0.0: 0.0}, inplace=True)
+@op("abs", domain=elementwise(NONZERO), formula="|input|", kinks={0.0: 0.0}, inplace=True, aliases=("absolute",))
 class abs(Elementwise):
     """The absolute value. Its gradient at 0 is 0. TypeError for a bool tensor."""
 
@@ -258,6 +296,10 @@ class addcmul(Elementwise):
 
     scalar = "input + value * tensor1 * tensor2"
 
+    def prepare(input, tensor1, tensor2, *, value=1):
+        require_tensors("addcmul", input=input, tensor1=tensor1, tensor2=tensor2)
+        return input, tensor1, tensor2, value
+
     def reference(input: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> np.ndarray:
         if kind_of(input, tensor1, tensor2) == "b":
             raise TypeError("addcmul: not defined for bool tensors; convert to integers")
@@ -280,13 +322,20 @@ class addcmul(Elementwise):
     inplace=True,
 )
 class addcdiv(Elementwise):
-    """input + value * tensor1 / tensor2, elementwise, of shapes that broadcast. TypeError where all are integers."""
+    """input + value * tensor1 / tensor2, elementwise, of shapes that broadcast. TypeError where tensor1 and tensor2 are integers."""
 
     scalar = "input + value * tensor1 / tensor2"
 
+    def prepare(input, tensor1, tensor2, *, value=1):
+        require_tensors("addcdiv", input=input, tensor1=tensor1, tensor2=tensor2)
+        if not is_floating(tensor1) and not is_floating(tensor2):
+            raise TypeError(
+                f"addcdiv: expected floating tensors, got {tensor1.dtype} and {tensor2.dtype}; use .float(), or div with rounding_mode "
+                "and add"
+            )
+        return input, tensor1, tensor2, value
+
     def reference(input: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> np.ndarray:
-        if kind_of(input, tensor1, tensor2) != "f":
-            raise TypeError("addcdiv: expected floating tensors, got integers; use .float(), or div with rounding_mode and add")
         return np.add(input, np.true_divide(scale_by("addcdiv", "value", value, tensor1, input, tensor2), tensor2))
 
     def grad_input(upstream):

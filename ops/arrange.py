@@ -63,7 +63,13 @@ def _cat_domain(draw):
     return call(tensors, draw.choice([dim, dim - len(shape)]))
 
 
-@op("cat", domain=_cat_domain, formula="out = tensors one after the other along dim", method=False)
+@op(
+    "cat",
+    domain=_cat_domain,
+    formula="out = tensors one after the other along dim",
+    method=False,
+    aliases=("concat", "concatenate"),
+)
 class cat(Op):
     """The tensors one after the other along axis `dim`, in new memory and in their promoted dtype.
 
@@ -72,19 +78,6 @@ class cat(Op):
 
     def prepare(tensors, dim=0):
         return _cat_arguments("cat", tensors, dim)
-
-    def reference(tensors: list[Array], dim: int = 0) -> np.ndarray:
-        return np.concatenate(tensors, axis=dim)
-
-    backward = _cat_gradients
-
-
-@op("concat", domain=_cat_domain, formula="out = tensors one after the other along dim", method=False)
-class concat(Op):
-    """Another name of `cat`."""
-
-    def prepare(tensors, dim=0):
-        return _cat_arguments("concat", tensors, dim)
 
     def reference(tensors: list[Array], dim: int = 0) -> np.ndarray:
         return np.concatenate(tensors, axis=dim)
@@ -139,7 +132,7 @@ class hstack(Composite):
         return tg.cat(tensors, 0 if tensors and tensors[0].ndim == 1 else 1)
 
 
-@op("vstack", domain=_same_shapes_domain, formula="out = tensors on top of each other", method=False)
+@op("vstack", domain=_same_shapes_domain, formula="out = tensors on top of each other", method=False, aliases=("row_stack",))
 class vstack(Composite):
     """The tensors, each as at least 2-D, joined along axis 0."""
 
@@ -148,6 +141,34 @@ class vstack(Composite):
 
     def compose(tensors):
         return tg.cat([tg.atleast_2d(t) for t in tensors], 0)
+
+
+def _columns_domain(draw):
+    rows = draw.integer(1, 3)
+    shapes = [draw.choice([(rows,), (rows, 1), (rows, 2)]) for _ in range(draw.integer(1, 3))]
+    return call([draw.real(shape) for shape in shapes] if draw.boolean() else [draw.real(()), draw.real(())])
+
+
+@op("column_stack", domain=_columns_domain, formula="out = tensors side by side, vectors as columns", method=False)
+class column_stack(Composite):
+    """The tensors joined along axis 1; those of fewer than two axes stand as columns (n, 1)."""
+
+    def reference(tensors: list[Array]) -> np.ndarray:
+        return np.column_stack(tensors)
+
+    def compose(tensors):
+        return tg.cat([t if t.ndim > 1 else t.reshape(-1, 1) for t in tensors], 1)
+
+
+@op("dstack", domain=_same_shapes_domain, formula="out = tensors behind one another", method=False)
+class dstack(Composite):
+    """The tensors, each as at least 3-D (see `atleast_3d`), joined along axis 2."""
+
+    def reference(tensors: list[Array]) -> np.ndarray:
+        return np.dstack(tensors)
+
+    def compose(tensors):
+        return tg.cat([tg.atleast_3d(t) for t in tensors], 2)
 
 
 # Cutting --------------------------------------------------------------------------------------------------------------
@@ -240,6 +261,7 @@ def _cut_array(array: np.ndarray, axis: int, sizes: list[int]) -> tuple[np.ndarr
 
 @op(
     "split",
+    keywords={"split_size": "split_size_or_sections"},
     domain=lambda draw: (
         call(draw.real((5, 3, 4)), draw.choice([2, 3, 7]), draw.integer(-3, 2))
         if draw.boolean()

@@ -52,7 +52,7 @@ def adaptive_sizes(name: str, rank: int, input, output_size) -> tuple[int, ...]:
 
 def _prepare_average(rank: int, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override=None):
     name = f"avg_pool{rank}d"
-    check_pooled(name, rank, input, floating=True)
+    check_pooled(name, rank, input, floating=input.dtype != np.int64)
     kernel, stride, padding, _ = check_sliding(name, rank, input.shape, kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override is not None and divisor_override == 0:
         raise ValueError(f"{name}: divisor_override must not be zero")
@@ -123,7 +123,8 @@ class avg_pool2d(_Average):
     kernel. The sum of a window is divided by its size inside the padded input; with count_include_pad=False by the number
     of elements of the input in it; with divisor_override by that number, always.
 
-    TypeError for integers; ValueError for sizes that do not fit and for a divisor of zero.
+    Means of int64 are cut off to integers. TypeError for other integers; ValueError for sizes that do not fit and for a divisor
+    of zero.
     """
 
     def prepare(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
@@ -184,7 +185,7 @@ class avg_pool_input_grad(Op):
 
 def _prepare_adaptive(rank: int, input, output_size):
     name = f"adaptive_avg_pool{rank}d"
-    check_pooled(name, rank, input, floating=True)
+    check_pooled(name, rank, input, floating=True, channels=False)
     return input, adaptive_sizes(name, rank, input, output_size)
 
 

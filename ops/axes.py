@@ -87,7 +87,13 @@ class permute(Op):
         return upstream.permute(inverse)
 
 
-@op("transpose", domain=_two_axes_domain, formula="input with axes dim0 and dim1 swapped")
+@op(
+    "transpose",
+    domain=_two_axes_domain,
+    formula="input with axes dim0 and dim1 swapped",
+    aliases=("swapaxes", "swapdims"),
+    keywords={"axis0": "dim0", "axis1": "dim1"},
+)
 class transpose(Op):
     """A view of `input` with axes `dim0` and `dim1` swapped. IndexError for an axis out of range."""
 
@@ -96,40 +102,6 @@ class transpose(Op):
     def prepare(input, dim0, dim1):
         n = input._data.ndim
         return input, canonical_axis("transpose", dim0, n, "dim0"), canonical_axis("transpose", dim1, n, "dim1")
-
-    def reference(input: Array, dim0: int, dim1: int) -> np.ndarray:
-        return input.swapaxes(dim0, dim1) if input.ndim else input[...]
-
-    def grad_input(upstream, dim0, dim1):
-        return upstream.transpose(dim0, dim1)
-
-
-@op("swapaxes", domain=_two_axes_domain, formula="input with axes axis0 and axis1 swapped")
-class swapaxes(Op):
-    """A view of `input` with axes `axis0` and `axis1` swapped, as `transpose`."""
-
-    view = True
-
-    def prepare(input, axis0, axis1):
-        n = input._data.ndim
-        return input, canonical_axis("swapaxes", axis0, n, "axis0"), canonical_axis("swapaxes", axis1, n, "axis1")
-
-    def reference(input: Array, axis0: int, axis1: int) -> np.ndarray:
-        return input.swapaxes(axis0, axis1) if input.ndim else input[...]
-
-    def grad_input(upstream, axis0, axis1):
-        return upstream.transpose(axis0, axis1)
-
-
-@op("swapdims", domain=_two_axes_domain, formula="input with axes dim0 and dim1 swapped")
-class swapdims(Op):
-    """A view of `input` with axes `dim0` and `dim1` swapped, as `transpose`."""
-
-    view = True
-
-    def prepare(input, dim0, dim1):
-        n = input._data.ndim
-        return input, canonical_axis("swapdims", dim0, n, "dim0"), canonical_axis("swapdims", dim1, n, "dim1")
 
     def reference(input: Array, dim0: int, dim1: int) -> np.ndarray:
         return input.swapaxes(dim0, dim1) if input.ndim else input[...]
@@ -165,7 +137,12 @@ def _movedim_domain(draw):
     return call(x, tuple(source[:n]), tuple(d - 4 for d in destination[:n]))
 
 
-@op("movedim", domain=_movedim_domain, formula="input with axes source moved to positions destination, the others in order")
+@op(
+    "movedim",
+    domain=_movedim_domain,
+    formula="input with axes source moved to positions destination, the others in order",
+    aliases=("moveaxis",),
+)
 class movedim(Op):
     """A view of `input` with the axes `source` (one or several) at the positions `destination`; the others keep their order.
 

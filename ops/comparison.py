@@ -28,7 +28,7 @@ class eq(Elementwise):
         return np.equal(input, other)
 
 
-@op("ne", domain=_pair_domain, formula="input != other", inplace=True)
+@op("ne", domain=_pair_domain, formula="input != other", inplace=True, aliases=("not_equal",))
 class ne(Elementwise):
     """Whether the elements differ: a bool tensor. NaN differs from everything."""
 
@@ -39,7 +39,7 @@ class ne(Elementwise):
         return np.not_equal(input, other)
 
 
-@op("lt", domain=_pair_domain, formula="input < other", inplace=True)
+@op("lt", domain=_pair_domain, formula="input < other", inplace=True, aliases=("less",))
 class lt(Elementwise):
     """Whether input is less than other: a bool tensor, False at NaN."""
 
@@ -50,7 +50,7 @@ class lt(Elementwise):
         return np.less(input, other)
 
 
-@op("le", domain=_pair_domain, formula="input <= other", inplace=True)
+@op("le", domain=_pair_domain, formula="input <= other", inplace=True, aliases=("less_equal",))
 class le(Elementwise):
     """Whether input is less than or equal to other: a bool tensor, False at NaN."""
 
@@ -61,7 +61,7 @@ class le(Elementwise):
         return np.less_equal(input, other)
 
 
-@op("gt", domain=_pair_domain, formula="input > other", inplace=True)
+@op("gt", domain=_pair_domain, formula="input > other", inplace=True, aliases=("greater",))
 class gt(Elementwise):
     """Whether input is greater than other: a bool tensor, False at NaN."""
 
@@ -72,7 +72,7 @@ class gt(Elementwise):
         return np.greater(input, other)
 
 
-@op("ge", domain=_pair_domain, formula="input >= other", inplace=True)
+@op("ge", domain=_pair_domain, formula="input >= other", inplace=True, aliases=("greater_equal",))
 class ge(Elementwise):
     """Whether input is greater than or equal to other: a bool tensor, False at NaN."""
 

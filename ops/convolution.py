@@ -44,8 +44,10 @@ def check_operands(name: str, rank: int, input, weight, bias, layout: str) -> No
         raise ValueError(f"{name}: weight must have {rank + 2} axes ({layout}, {axes}), got shape {weight.shape}")
     if input.ndim not in (rank + 1, rank + 2):
         raise ValueError(f"{name}: input must have shape (N, C, {axes}) or (C, {axes}), got shape {input.shape}")
-    if min(weight.shape) < 1 and weight.shape[1] != 0:
+    if 0 in weight.shape[2:] or (not weight.shape[0] and weight.shape[1]):
         raise ValueError(f"{name}: weight of shape {weight.shape} has an empty axis")
+    if 0 in input.shape[-rank:]:
+        raise ValueError(f"{name}: only the batch and the channels may be empty, got input of shape {input.shape}")
 
 
 def prepare_conv(name: str, rank: int, input, weight, bias, stride, padding, dilation, groups):

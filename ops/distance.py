@@ -26,6 +26,13 @@ def _check_vectors(name: str, **tensors) -> None:
         ) from None
 
 
+def _differing(name: str, label: str, tensor):
+    """What is checked of a tensor that is only subtracted: integers may stand for floats, booleans may not."""
+    if isinstance(tensor, Tensor) and tensor.dtype.kind in "iu":
+        return tensor.to(tg.get_default_dtype())
+    return tensor
+
+
 def _check_order(name: str, p: float) -> float:
     if not p >= 0:
         raise ValueError(f"{name}: p must be 0 or above, got {p}")
@@ -34,7 +41,10 @@ def _check_order(name: str, p: float) -> float:
 
 def vector_length(difference: Tensor, p: float, keepdim: bool = False) -> Tensor:
     """The p-norm along the last axis, differentiable twice, with derivative 0 at the zero vector."""
-    zero, one = (tg.full((), v, dtype=difference.dtype) for v in (0.0, 1.0))
+    dtype = difference.dtype
+    if dtype == np.float16:  # squares overflow
+        return vector_length(difference.float(), p, keepdim).to(dtype)
+    zero, one = (tg.full((), v, dtype=dtype) for v in (0.0, 1.0))
     if p == 0:
         return (difference != 0).to(difference.dtype).sum(-1, keepdim=keepdim)
     size = difference.abs()
@@ -64,26 +74,35 @@ def _pair_domain(draw):
     shape = draw.choice([(3, 4), (4,), (2, 1, 3)])
     first = draw.distinct(shape, 0.2, 2.0)
     second = -draw.distinct(draw.broadcastable(shape), 0.2, 2.0)
-    return call(first, second, draw.choice([2.0, 1.0, 3.0]), keepdim=draw.boolean())
+    return call(first, second, draw.choice([2.0, 1.0, 3.0, -1.0]), keepdim=draw.boolean())
 
 
 @op("pairwise_distance", domain=_pair_domain, formula="||x1 - x2 + eps||_p along the last axis", method=False)
 class pairwise_distance(Composite):
     """The p-norm of x1 - x2 + eps along the last axis. x1, x2: (N, D) or (D), or anything that broadcasts together.
 
-    p: 0 counts the elements that differ, inf takes the largest difference. keepdim: the last axis stays, with size 1.
+    Integers are subtracted as such, and give the default floating dtype. p: any number; 0 counts the elements that differ, inf takes
+    the largest difference. keepdim: the last axis stays, with size 1.
     """
 
     def prepare(x1, x2, p=2.0, eps=1e-6, keepdim=False):
-        _check_vectors("pairwise_distance", x1=x1, x2=x2)
-        return x1, x2, _check_order("pairwise_distance", p), float(eps), bool(keepdim)
+        given = {"x1": x1, "x2": x2}
+        _check_vectors("pairwise_distance", **{n: _differing("pairwise_distance", n, t) for n, t in given.items()})
+        if p != p:
+            raise ValueError(f"pairwise_distance: p must be a number, got {p}")
+        return x1, x2, float(p), float(eps), bool(keepdim)
 
     def reference(x1: Array, x2: Array, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> np.ndarray:
         difference = x1 - x2
+        if difference.dtype.kind != "f":
+            difference = difference.astype(tg.get_default_dtype())
         return _length(difference + difference.dtype.type(eps), p, keepdim)
 
     def compose(x1, x2, p=2.0, eps=1e-6, keepdim=False):
-        return vector_length(x1 - x2 + eps, p, keepdim)
+        difference = x1 - x2 + eps
+        if p < 0:
+            return tg.linalg.vector_norm(difference, p, -1, keepdim)
+        return vector_length(difference, p, keepdim)
 
 
 def _cosine_domain(draw):
@@ -115,11 +134,13 @@ class cosine_similarity(Composite):
         return ((x1 * x2).sum(dim) / (lengths[0] * lengths[1])).astype(np.result_type(x1, x2))
 
     def compose(x1, x2, dim=1, eps=1e-8):
-        shape = np.broadcast_shapes(x1.shape, x2.shape)
+        shape, dtype = np.broadcast_shapes(x1.shape, x2.shape), np.result_type(x1.dtype, x2.dtype)
         x1, x2 = x1.expand(shape), x2.expand(shape)
+        if dtype == np.float16:  # squares overflow
+            x1, x2 = x1.float(), x2.float()
         # The square of the floor, so that the root is never taken at 0, where it has no derivative.
         squares = [(x * x).sum(dim).clamp(min=max(eps * eps, float(np.finfo(x.dtype).tiny))) for x in (x1, x2)]
-        return (x1 * x2).sum(dim) / (squares[0].sqrt() * squares[1].sqrt())
+        return ((x1 * x2).sum(dim) / (squares[0].sqrt() * squares[1].sqrt())).to(dtype)
 
 
 def _cdist_domain(draw):

@@ -36,7 +36,7 @@ _FLOOR_DIVIDE = (
 )
 
 
-@op("div", domain=_div_domain, formula="input / other, or its rounded value", inplace=True)
+@op("div", domain=_div_domain, formula="input / other, or its rounded value", inplace=True, aliases=("divide", "true_divide"))
 class div(Elementwise):
     """input / other, elementwise, with broadcasting and promotion.
 

@@ -142,7 +142,7 @@ class embedding_backward(Op):
     def reference(
         grad_output: Array, input: Array, num_embeddings: int, padding_idx: int | None, scale_grad_by_freq: bool
     ) -> np.ndarray:
-        rows, flat = grad_output.reshape(-1, grad_output.shape[-1]), input.reshape(-1)
+        rows, flat = grad_output.reshape(input.size, grad_output.shape[-1]), input.reshape(-1)
         factors = row_factors(flat, padding_idx, scale_grad_by_freq, grad_output.dtype)
         rows = rows if factors is None else rows * factors[:, None]
         out = np.zeros((num_embeddings, rows.shape[1]), grad_output.dtype)

@@ -7,18 +7,19 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, Tensor, call, op
+from .arithmetic import held_by
 from .shape import canonical_axis
 
 
-def check_positions(name: str, index, size: int, axis: int, argument: str = "index") -> None:
-    """TypeError unless `index` is a Tensor of integers, IndexError unless all lie in 0 .. size - 1."""
+def check_positions(name: str, index, size: int, axis: int, argument: str = "index", lowest: int = 0) -> None:
+    """TypeError unless `index` is a Tensor of integers, IndexError unless all lie in lowest .. size - 1."""
     if not isinstance(index, Tensor):
         raise TypeError(f"{name}: expected a Tensor of integers for `{argument}`, got {type(index).__name__}")
     values = index._data
     if values.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers in `{argument}`, got {values.dtype}; use .long()")
-    if values.size and (values.min() < 0 or values.max() >= size):
-        bad = values[(values < 0) | (values >= size)].flat[0]
+    if values.size and (values.min() < lowest or values.max() >= size):
+        bad = values[(values < lowest) | (values >= size)].flat[0]
         raise IndexError(f"{name}: `{argument}` holds {bad}, which is out of range for axis {axis} of size {size}")
 
 
@@ -62,6 +63,8 @@ class gather(Op):
         return input, check_grid("gather", input, dim, index), index, bool(sparse_grad)
 
     def reference(input: Array, dim: int, index: Array, *, sparse_grad: bool = False) -> np.ndarray:
+        if not index.size:
+            return np.zeros(index.shape, input.dtype)
         if not input.ndim or not index.ndim:
             return input.reshape(-1)[index]
         region = input[tuple(slice(None) if k == dim else slice(0, n) for k, n in enumerate(index.shape))]
@@ -138,15 +141,14 @@ class index_add(Op):
     def prepare(input, dim, index, source, *, alpha=1):
         axis = _check_line("index_add", input, dim, index)
         _check_slices("index_add", input, axis, index, source)
-        return input, axis, index, source, alpha
+        return input, axis, index, source, held_by("index_add", "alpha", alpha, input.dtype)
 
     def reference(input: Array, dim: int, index: Array, source: Array, *, alpha: float = 1) -> np.ndarray:
         out = input.copy()
-        added = source if alpha == 1 else (source * alpha).astype(input.dtype, copy=False)
-        if input.ndim:
-            np.add.at(out, (slice(None),) * dim + (index.reshape(-1),), added)
-        else:
-            out += added.sum()
+        added = source if alpha == 1 else source * alpha
+        np.add.at(
+            out, (slice(None),) * dim + (index.reshape(-1),) if input.ndim else (), added if input.ndim else added.reshape(())
+        )
         return out
 
     def grad_input(upstream):
@@ -207,14 +209,15 @@ def _take_along_domain(draw):
     dim = draw.integer(-2, 1)
     shape, grid = [2, 3], draw.choice([[2, 3], [1, 1], [2, 1]])
     grid[dim] = draw.integer(1, 4)
-    return call(draw.real(shape), draw.integers(grid, 0, shape[dim]), dim)
+    return call(draw.real(shape), draw.integers(grid, -shape[dim], shape[dim]), dim)
 
 
 @op("take_along_dim", domain=_take_along_domain, formula="out[i, j, k] = input[i, indices[i, j, k], k] for dim = 1")
 class take_along_dim(Composite):
     """The elements of `input` at `indices` along axis `dim`, the other axes broadcast; without dim of the flattened input.
 
-    Takes what argmax, argsort and topk give. IndexError for a position out of range, ValueError if the shapes do not broadcast.
+    Takes what argmax, argsort and topk give; with dim, a negative position counts from the end. IndexError for a position out of
+    range, ValueError if the shapes do not broadcast.
     """
 
     nondiff = ("indices",)
@@ -238,6 +241,9 @@ class take_along_dim(Composite):
                 if a != b and 1 not in (a, b):
                     raise ValueError(f"take_along_dim: shapes {input.shape} and {indices.shape} do not broadcast on axis {k}")
                 shapes[0][k] = shapes[1][k] = b if a == 1 else a
+        size = input.shape[axis] if input.ndim else 1
+        check_positions("take_along_dim", indices, size, axis, "indices", -size)
+        indices = tg.where(indices < 0, indices + size, indices)
         return input.expand(shapes[0]).gather(axis, indices.expand(shapes[1]))
 
 

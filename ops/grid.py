@@ -249,7 +249,7 @@ class grid_sample(Composite):
         input: Array, grid: Array, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
     ) -> np.ndarray:
         sizes = input.shape[2:]
-        points = grid.reshape(grid.shape[0], -1, grid.shape[-1]).astype(np.float64)
+        points = grid.reshape(grid.shape[0], math.prod(grid.shape[1:-1]), grid.shape[-1]).astype(np.float64)
         weights = [
             _dense_weights(_unnormalised(points[..., -1 - i], s, align_corners), s, mode, padding_mode, align_corners)
             for i, s in enumerate(sizes)

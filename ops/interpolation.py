@@ -18,6 +18,7 @@ from ..extend import Array, Composite, Op, Tensor, call, op
 _LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}
 _SMOOTH = {**_LINEAR, "bicubic": 4}
 MODES = ("nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear", "area")
+_BYTE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")  # those that take images of uint8
 CUBIC_SHARPNESS = -0.75  # the constant a of Keys' kernel, PyTorch's and OpenCV's choice
 _ANTIALIAS_SHARPNESS = -0.5  # and Pillow's, which PyTorch takes for antialias=True
 
@@ -110,7 +111,8 @@ def _antialias_taps(length: int, size: int, kind: str, ratio: float) -> tuple[np
         outer = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
         weights = np.where(distance < 1, inner, np.where(distance < 2, outer, 0))
     weights[index >= last[:, None]] = 0
-    return np.minimum(index, length - 1), weights / weights.sum(1, keepdims=True)
+    total = weights.sum(1, keepdims=True)
+    return np.minimum(index, length - 1), weights / np.where(total == 0, 1, total)
 
 
 def apply_taps(input: np.ndarray, dim: int, index: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -118,11 +120,28 @@ def apply_taps(input: np.ndarray, dim: int, index: np.ndarray, weights: np.ndarr
     shape = tuple(-1 if i == dim else 1 for i in range(input.ndim))
     if index.shape[1] == 1 and (weights == 1).all():
         return input.take(index[:, 0], axis=dim)
+    if input.dtype == np.uint8:
+        return _apply_to_bytes(input, dim, index, weights)
+    if input.dtype == np.float16:
+        return apply_taps(input.astype(np.float32), dim, index, weights).astype(input.dtype)
     weights = weights.astype(input.dtype)
     out = np.zeros((*input.shape[:dim], len(index), *input.shape[dim + 1 :]), input.dtype)
     for k in range(index.shape[1]):
         out += input.take(index[:, k], axis=dim) * weights[:, k].reshape(shape)
     return out
+
+
+def _apply_to_bytes(input: np.ndarray, dim: int, index: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`apply_taps` for uint8, rounded to uint8: in integers, with weights of 15 bits, as PyTorch (and Pillow) computes it."""
+    matrix = np.zeros((len(index), input.shape[dim]))
+    np.add.at(matrix, (np.arange(len(index))[:, None], index), weights)
+    bits = 0
+    while bits < 22 and int(0.5 + matrix.max() * (1 << (bits + 1))) < 1 << 15:
+        bits += 1
+    scaled = matrix * (1 << bits)
+    whole = np.trunc(scaled + np.where(scaled < 0, -0.5, 0.5)).astype(np.int64)
+    sums = np.moveaxis(np.tensordot(whole, input.astype(np.int64), (1, dim)), 0, dim)
+    return np.clip((sums + ((1 << bits) >> 1)) >> bits, 0, 255).astype(np.uint8)
 
 
 def _axis_attributes(draw):
@@ -266,6 +285,8 @@ class interpolate(Composite):
     recompute_scale_factor: True takes the ratio of the sizes, not `scale_factor`, for the positions. antialias: True ('bilinear' and
     'bicubic') widens the kernel where the image shrinks, so that every pixel counts; bicubic then has a = -0.5.
 
+    The nearest modes, 'bilinear' and 'bicubic' also take uint8 and round to it, after each axis, the last axis first.
+
     ValueError for a mode that does not fit the axes or antialias, and for both or neither of size and scale_factor.
     """
 
@@ -273,10 +294,14 @@ class interpolate(Composite):
         input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False
     ):
         name = "interpolate"
-        if not isinstance(input, Tensor) or input.dtype.kind != "f":
-            raise TypeError(f"{name}: expected a floating Tensor, got {getattr(input, 'dtype', type(input).__name__)}")
         if mode not in MODES:
             raise ValueError(f"{name}: mode must be one of {', '.join(MODES)}, got {mode!r}")
+        bytes_too = mode in _BYTE_MODES
+        if not isinstance(input, Tensor) or not (input.dtype.kind == "f" or (bytes_too and input.dtype == np.uint8)):
+            raise TypeError(
+                f"{name}: mode {mode!r} expects a floating Tensor{' or one of uint8' if bytes_too else ''}, got "
+                f"{getattr(input, 'dtype', type(input).__name__)}; use .float()"
+            )
         if antialias and mode not in ("bilinear", "bicubic"):
             raise ValueError(f"{name}: antialias=True needs mode 'bilinear' or 'bicubic', got {mode!r}")
         axes = input.ndim - 2
@@ -307,19 +332,24 @@ class interpolate(Composite):
         recompute_scale_factor: bool | None = None, antialias: bool = False,
     ) -> np.ndarray:  # fmt: skip
         out = input.astype(np.float64)
-        for axis, wanted in enumerate(size, 2):
+        for axis, wanted in reversed([*enumerate(size, 2)]):
             scale = None if scale_factor is None else scale_factor[axis - 2]
             if antialias and wanted == input.shape[axis]:
                 continue
             matrix = _dense(input.shape[axis], wanted, _kind(mode, antialias), align_corners, scale)
             out = np.moveaxis(np.tensordot(matrix, out, (1, axis)), 0, axis)
+            if input.dtype == np.uint8:
+                out = np.clip(np.floor(out + 0.5), 0, 255)
         return out.astype(input.dtype)
 
     def compose(
         input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False
     ):
         kind = _kind(mode, antialias)
-        growth = [(wanted / input.shape[axis], axis) for axis, wanted in enumerate(size, 2)]
+        if input.dtype == np.uint8:  # each axis is rounded, so the order shows: the last goes first
+            growth = [(-axis, axis) for axis in range(2, input.ndim)]
+        else:
+            growth = [(wanted / input.shape[axis], axis) for axis, wanted in enumerate(size, 2)]
         out = input
         for _, axis in sorted(growth):  # what shrinks most goes first, which leaves least to do
             wanted = size[axis - 2]

@@ -9,7 +9,8 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Elementwise, Real, call, elementwise, op
-from .loss import REDUCTIONS, check_floating, check_reduction, reduce_loss
+from .loss import check_floating
+from .loss_reduction import REDUCTIONS, check_reduction, older_arguments, reduce_loss
 from .value_loss import check_broadcastable, check_same_shape, check_weight
 
 
@@ -51,6 +52,7 @@ def _probability_domain(draw):
     formula="mean of -weight * (target * log(input) + (1 - target) * log(1 - input))",
     method=False,
 )
+@older_arguments
 class binary_cross_entropy(Composite):
     """The cross-entropy of probabilities `input` in [0, 1] with targets in [0, 1]; logarithms are cut off at -100.
 
@@ -91,6 +93,7 @@ def _logits_domain(draw):
     formula="mean of -weight * (pos_weight * target * log(sigmoid(input)) + (1 - target) * log(1 - sigmoid(input)))",
     method=False,
 )
+@older_arguments
 class binary_cross_entropy_with_logits(Composite):
     """`binary_cross_entropy` of sigmoid(input), computed from the scores themselves so that no logarithm overflows.
 
@@ -136,6 +139,7 @@ def _divergence_domain(draw):
     source="Kullback, Leibler 1951",
     method=False,
 )
+@older_arguments
 class kl_div(Composite):
     """The Kullback-Leibler divergence of log-probabilities `input` from probabilities `target`, element by element.
 
@@ -184,6 +188,7 @@ def _poisson_domain(draw):
     kinks=("target = 1, with full: the approximation starts above 1",),
     method=False,
 )
+@older_arguments
 class poisson_nll_loss(Composite):
     """The negative log-likelihood of counts `target` under Poisson rates exp(input), or `input` where not `log_input`.
 

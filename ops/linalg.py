@@ -6,6 +6,8 @@ The rules follow M. B. Giles, "Collected matrix derivative results for forward a
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 import tinygrad_cv as tg
@@ -44,16 +46,17 @@ def lapack(name: str, problem: str, function, *arrays, **options):
     return tuple(r.astype(np.float16) for r in result) if isinstance(result, tuple) else result.astype(np.float16)
 
 
-def symmetric_part(name: str, A: np.ndarray) -> np.ndarray:
-    """(A + A^T) / 2; ValueError where A differs from A^T by more than a thousandth of its largest element."""
+def symmetric_part(A: np.ndarray, upper: bool) -> np.ndarray:
+    """The symmetric matrices that the upper or lower triangles of A (..., n, n) stand for.
+
+    Where a matrix differs from its transpose by rounding only (a ten-thousandth of its largest element), their mean, of which the
+    symmetric gradient of the operators here is the true one.
+    """
     mirror = np.swapaxes(A, -1, -2)
-    difference = np.max(np.abs(A - mirror), initial=0.0)
-    if difference > 1e-3 * np.max(np.abs(A), initial=0.0):
-        raise ValueError(
-            f"{name}: expected symmetric matrices, but A of shape {A.shape} differs from its transpose by up to "
-            f"{difference:.3g}; to use the lower triangle alone, pass A.tril() + A.tril(-1).mT"
-        )
-    return (A + mirror) / 2
+    triangle = np.triu(A) + np.swapaxes(np.triu(A, 1), -1, -2) if upper else np.tril(A) + np.swapaxes(np.tril(A, -1), -1, -2)
+    difference = np.max(np.abs(A - mirror), axis=(-2, -1), initial=0.0, keepdims=True)
+    rounded = difference <= 1e-4 * np.max(np.abs(A), axis=(-2, -1), initial=0.0, keepdims=True)
+    return np.where(rounded, (A + mirror) / 2, triangle)
 
 
 def rotation(draw, n: int, batch=()) -> np.ndarray:
@@ -82,7 +85,8 @@ def _symmetric(draw, low: float) -> np.ndarray:
     return (matrix + np.swapaxes(matrix, -1, -2)) / 2
 
 
-@op("linalg.inv", domain=_square_domain, formula="A^-1", source="Giles 2008, 2.2.3")
+@op("linalg.inv", domain=_square_domain, formula="A^-1", source="Giles 2008, 2.2.3", aliases=("inverse",),
+    keywords={"input": "A"})  # fmt: skip
 class inv(Op):
     """The inverse of square matrices (..., n, n). LinAlgError for a singular one."""
 
@@ -182,7 +186,8 @@ class cofactor(Op):
         return inner * inverse - out @ upstream.mT @ inverse
 
 
-@op("linalg.det", domain=_square_domain, formula="determinant of A", source="Giles 2008, 2.2.4")
+@op("linalg.det", domain=_square_domain, formula="determinant of A", source="Giles 2008, 2.2.4", aliases=("det",),
+    keywords={"input": "A"})  # fmt: skip
 class det(Op):
     """The determinants of square matrices (..., n, n). The gradient, the cofactors, is right for singular matrices too."""
 
@@ -197,7 +202,8 @@ class det(Op):
         return upstream.unsqueeze(-1).unsqueeze(-1) * tg.linalg.cofactor(A)
 
 
-@op("linalg.slogdet", domain=_square_domain, formula="sign of det(A), log |det(A)|", source="Giles 2008, 2.2.4")
+@op("linalg.slogdet", domain=_square_domain, formula="sign of det(A), log |det(A)|", source="Giles 2008, 2.2.4",
+    aliases=("slogdet",), keywords={"input": "A"})  # fmt: skip
 class slogdet(Op):
     """(sign, logabsdet) of the determinants of (..., n, n).
 
@@ -220,13 +226,35 @@ class slogdet(Op):
         return upstreams[1].unsqueeze(-1).unsqueeze(-1) * tg.linalg.inv(A).mT
 
 
+def _positive_determinant_domain(draw):
+    (A,) = _square_domain(draw).args
+    A[..., 0] *= np.sign(np.linalg.det(A))[..., None]
+    return call(A)
+
+
+@op("logdet", domain=_positive_determinant_domain, formula="log det(input)")
+class logdet(Composite):
+    """The logarithms of the determinants of square matrices (..., n, n): -inf where one is 0, NaN where it is negative."""
+
+    def prepare(input):
+        require_matrix("logdet", input, square=True)
+        return (input,)
+
+    def reference(input: Array) -> np.ndarray:
+        return np.asarray(np.log(np.linalg.det(input)))
+
+    def compose(input):
+        sign, logarithm = tg.linalg.slogdet(input)
+        return tg.where(sign < 0, math.nan, logarithm)
+
+
 @op("linalg.cholesky", domain=lambda draw: call(_symmetric(draw, 0.8), upper=draw.boolean()), formula="L with L L^T = A",
     source="I. Murray, Differentiation of the Cholesky decomposition, arXiv:1602.07527, eq. 10")  # fmt: skip
 class cholesky(Op):
     """The lower triangular L (upper=True: L^T) with L L^T = A, for symmetric positive definite A (..., n, n).
 
-    A is read as (A + A^T) / 2, so that its gradient is symmetric; ValueError if it is not symmetric, LinAlgError if it is not
-    positive definite.
+    The lower triangle of A is read (upper=True: the upper one), its mean with the other where both agree up to rounding; the gradient
+    is symmetric either way, as in PyTorch. LinAlgError if a matrix is not positive definite.
     """
 
     def prepare(A, *, upper=False):
@@ -234,8 +262,8 @@ class cholesky(Op):
         return A, bool(upper)
 
     def reference(A: Array, *, upper: bool = False) -> np.ndarray:
-        A = symmetric_part("linalg.cholesky", A)
-        L = lapack("linalg.cholesky", "a matrix is not positive definite", np.linalg.cholesky, A)
+        problem = "a matrix is not positive definite"
+        L = lapack("linalg.cholesky", problem, np.linalg.cholesky, symmetric_part(A, upper))
         return np.ascontiguousarray(np.swapaxes(L, -1, -2)) if upper else L
 
     def grad_A(upstream, out, upper):
@@ -317,6 +345,38 @@ class svd(Op):
         return grad
 
 
+def _reduced_svd_domain(draw):
+    n, m = draw.integer(1, 3), draw.integer(1, 3)
+    return call(with_singular_values(draw, draw.shape((0, 1), high=2), n, m), some=n != m or draw.boolean())
+
+
+@op("svd", domain=_reduced_svd_domain, formula="U, S, V with input = U diag(S) V^T")
+class reduced_svd(Composite):
+    """(U, S, V) with input = U diag(S) V^T, the older form of `linalg.svd`, which returns V^T and which explains the gradients.
+
+    some: only the first min(n, m) columns of U and V. compute_uv=False: zeros in their place.
+    """
+
+    outputs = ("U", "S", "V")
+
+    def prepare(input, some=True, compute_uv=True):
+        require_matrix("svd", input)
+        return input, bool(some), bool(compute_uv)
+
+    def reference(input: Array, some: bool = True, compute_uv: bool = True):
+        U, S, Vh = np.linalg.svd(input, full_matrices=not (some and compute_uv))
+        V = np.swapaxes(Vh, -1, -2)
+        return (U, S, V) if compute_uv else (np.zeros_like(U), S, np.zeros_like(V))
+
+    def compose(input, some=True, compute_uv=True):
+        if compute_uv:
+            U, S, Vh = tg.linalg.svd(input, full_matrices=not some)
+            return reduced_svd.result(U, S, Vh.mT)
+        *batch, n, m = input.shape
+        U, V = (tg.zeros(*batch, size, size, dtype=input.dtype) for size in (n, m))
+        return reduced_svd.result(U, tg.linalg.svdvals(input), V)
+
+
 def _any_matrix_domain(draw):
     return call(with_singular_values(draw, draw.shape((0, 1), high=2), draw.integer(1, 3), draw.integer(1, 3)))
 
@@ -348,8 +408,8 @@ def _check_triangle(name: str, UPLO) -> str:
 class eigh(Op):
     """(eigenvalues, eigenvectors) of symmetric A (..., n, n): ascending values (..., n), and orthonormal columns (..., n, n).
 
-    A is read as (A + A^T) / 2, so that its gradient is symmetric; ValueError if it is not symmetric, which is why UPLO, the
-    triangle that others would read, changes nothing. The gradient of the eigenvectors needs distinct eigenvalues.
+    UPLO: the triangle of A that is read, "L" or "U"; the mean of both where they agree up to rounding. The gradient is symmetric either
+    way, as in PyTorch; that of the eigenvectors needs distinct eigenvalues.
     """
 
     outputs = ("eigenvalues", "eigenvectors")
@@ -359,9 +419,8 @@ class eigh(Op):
         return A, _check_triangle("linalg.eigh", UPLO)
 
     def reference(A: Array, UPLO: str = "L"):
-        A = symmetric_part("linalg.eigh", A)
-        values, vectors = lapack("linalg.eigh", "the eigenvalues do not converge", lambda a: tuple(np.linalg.eigh(a)), A)
-        return values, vectors
+        A = symmetric_part(A, UPLO == "U")
+        return lapack("linalg.eigh", "the eigenvalues do not converge", lambda a: tuple(np.linalg.eigh(a)), A)
 
     def grad_A(upstreams, eigenvalues, eigenvectors):
         of_values, of_vectors = upstreams
@@ -375,12 +434,20 @@ class eigh(Op):
         return Q @ inner @ Q.mT
 
 
-@op("linalg.eigvalsh", domain=lambda draw: call(_symmetric(draw, -0.9)), formula="eigenvalues of A, ascending")
+@op(
+    "linalg.eigvalsh",
+    domain=lambda draw: call(_symmetric(draw, -0.9), draw.choice(["L", "U"])),
+    formula="eigenvalues of A, ascending",
+)
 class eigvalsh(Composite):
     """The eigenvalues of symmetric A (..., n, n), ascending; see `linalg.eigh`."""
 
     def reference(A: Array, UPLO: str = "L") -> np.ndarray:
         return np.linalg.eigvalsh(A, UPLO)
+
+    def prepare(A, UPLO="L"):
+        require_matrix("linalg.eigvalsh", A, square=True)
+        return A, _check_triangle("linalg.eigvalsh", UPLO)
 
     def compose(A, UPLO="L"):
         return tg.linalg.eigh(A, UPLO)[0]

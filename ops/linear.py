@@ -25,7 +25,9 @@ def rows_times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a @ b for a 2-D `b`, as one product of all rows of `a`."""
     if a.ndim <= 2:
         return gemm(a, b)
-    return gemm(a.reshape(-1, b.shape[0]) if a.size else a.reshape(0, b.shape[0]), b).reshape(*a.shape[:-1], b.shape[1])
+    if not a.size:
+        return np.zeros((*a.shape[:-1], b.shape[1]), a.dtype)
+    return gemm(a.reshape(-1, b.shape[0]), b).reshape(*a.shape[:-1], b.shape[1])
 
 
 def fitted(grad, shape):
@@ -55,7 +57,7 @@ def _weight_grad_cost(input, other) -> tuple[float, float]:
 
 
 def _matmul_domain(draw):
-    n, k, m = (draw.integer(1, 4) for _ in range(3))
+    n, k, m = draw.integer(1, 4), draw.integer(0, 4), draw.integer(1, 4)
     batch = draw.shape((0, 2), high=3)
     form = draw.integer(0, 4)
     if form == 0:
@@ -127,7 +129,7 @@ class matmul(Op):
 
 
 def _linear_domain(draw):
-    batch, n, out = draw.shape((0, 2), high=3), draw.integer(1, 4), draw.choice([(draw.integer(1, 4),), ()])
+    batch, n, out = draw.shape((0, 2), high=3), draw.integer(0, 4), draw.choice([(draw.integer(1, 4),), ()])
     return call(draw.real((*batch, n)), draw.real((*out, n)), draw.choice([None, draw.real(out)]))
 
 
@@ -172,7 +174,7 @@ class linear(Op):
 
 def _weight_grad_domain(draw):
     batch = draw.shape((0, 2), high=3)
-    return call(draw.real((*batch, draw.integer(1, 4))), draw.real((*batch, draw.integer(1, 4))))
+    return call(draw.real((*batch, draw.integer(0, 4))), draw.real((*batch, draw.integer(1, 4))))
 
 
 @op(
@@ -209,7 +211,7 @@ class linear_weight_grad(Op):
 
 def _bilinear_domain(draw):
     batch = draw.shape((0, 2), high=3)
-    n, m, o = (draw.integer(1, 3) for _ in range(3))
+    n, m, o = draw.integer(0, 3), draw.integer(0, 3), draw.integer(1, 3)
     return call(draw.real((*batch, n)), draw.real((*batch, m)), draw.real((o, n, m)), draw.choice([None, draw.real((o,))]))
 
 

@@ -6,28 +6,15 @@ Losses on single values live in `value_loss`, those with a margin in `margin_los
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 import tinygrad_cv as tg
 
 from ..dispatch import apply
 from ..extend import Array, Composite, Op, Tensor, call, op
-
-REDUCTIONS = ("mean", "sum", "none")
-
-
-def check_reduction(name: str, reduction: str) -> str:
-    """`reduction` itself; ValueError unless it is 'none', 'mean' or 'sum'."""
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"{name}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-    return reduction
-
-
-def reduce_loss(loss, reduction: str):
-    """The mean, the sum or all of `loss`, an array or a Tensor."""
-    if isinstance(loss, Tensor):
-        return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
-    return loss if reduction == "none" else np.asarray(getattr(loss, reduction)(), loss.dtype)
+from .loss_reduction import REDUCTIONS, check_reduction, older_arguments, reduce_loss
 
 
 def check_floating(name: str, **tensors) -> None:
@@ -95,7 +82,12 @@ def check_labels(name: str, input: Tensor, target: Tensor, weight: Tensor | None
 def _as_rows(input: np.ndarray) -> np.ndarray:
     """Scores (N, C, d1, ...) or (C) as (rows, C), in the order of the flattened target."""
     moved = np.moveaxis(input, min(input.ndim - 1, 1), -1)
-    return moved.reshape(-1, moved.shape[-1])
+    return moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
+
+
+def _wide(dtype):
+    """What sums over examples are made in: float32 for float16."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
 def _from_rows(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -132,6 +124,7 @@ def _nll_domain(draw):
 
 
 @op("nll_loss", domain=_nll_domain, formula="-weight[target] * input[target]", method=False)
+@older_arguments
 class nll_loss(Op):
     """The negative log-likelihood of class indices: -weight[y] * input[y] for every example with label y.
 
@@ -155,8 +148,9 @@ class nll_loss(Op):
         losses = np.where(weights != 0, -rows[np.arange(len(rows)), labels] * weights, 0).astype(input.dtype)
         if reduction == "none":
             return losses.reshape(target.shape)
-        total = losses.sum()
-        return np.asarray(total / weights.sum() if reduction == "mean" else total, input.dtype)
+        wide = _wide(input.dtype)
+        total = losses.sum(dtype=wide)
+        return np.asarray(total / weights.sum(dtype=wide) if reduction == "mean" else total, input.dtype)
 
     def grad_input(upstream, ctx, target, weight, ignore_index, reduction):
         return tg.nll_loss_backward(upstream, target, weight, ctx.input_shapes[0], ignore_index, reduction)
@@ -185,7 +179,7 @@ class nll_loss_backward(Op):
     ) -> np.ndarray:
         labels, weights = _label_weights(target, weight, ignore_index, grad_output.dtype)
         rows = np.zeros((labels.size, shape[min(len(shape) - 1, 1)]), grad_output.dtype)
-        scale = weights / weights.sum() if reduction == "mean" else weights
+        scale = weights / weights.sum(dtype=_wide(weights.dtype)) if reduction == "mean" else weights
         rows[np.arange(labels.size), labels] = np.where(weights != 0, -scale * grad_output.reshape(-1), 0)
         return _from_rows(rows, shape)
 
@@ -203,9 +197,9 @@ def _class_shares(
     shares[np.arange(labels.size), labels] = (1 - smoothing) * weights
     if smoothing:
         kept = (target.reshape(-1, 1) != ignore_index).astype(dtype)
-        shares += kept * (smoothing / classes) * (1 if weight is None else weight)
+        shares += kept * (smoothing / max(classes, 1)) * (1 if weight is None else weight)
     if reduction == "mean":
-        shares /= weights.sum()
+        shares = (shares / weights.sum(dtype=_wide(weights.dtype))).astype(dtype, copy=False)
     return shares, shares.sum(1, keepdims=True)
 
 
@@ -244,23 +238,23 @@ class softmax_cross_entropy(Op):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> tuple[np.ndarray, np.ndarray]:
-        rows = _as_rows(input)
+        wide = _wide(input.dtype)
+        rows = _as_rows(input).astype(wide, copy=False)
         shifted = rows - rows.max(1, keepdims=True, initial=-np.inf)
         powers = np.exp(shifted)
         total = powers.sum(1, keepdims=True)
-        labels, weights = _label_weights(target, weight, ignore_index, input.dtype)
+        labels, weights = _label_weights(target, weight, ignore_index, wide)
         log_probabilities = shifted - np.log(total)
         losses = np.where(weights != 0, -log_probabilities[np.arange(len(rows)), labels] * weights, 0)
         if label_smoothing:
-            smooth = -(log_probabilities if weight is None else log_probabilities * weight).sum(1) / rows.shape[1]
+            smooth = -(log_probabilities if weight is None else log_probabilities * weight).sum(1) / max(rows.shape[1], 1)
             kept = target.reshape(-1) != ignore_index
             losses = (1 - label_smoothing) * losses + label_smoothing * np.where(kept, smooth, 0)
-        losses = losses.astype(input.dtype, copy=False)
         if reduction == "none":
-            loss = losses.reshape(target.shape)
+            loss = losses.reshape(target.shape).astype(input.dtype, copy=False)
         else:
             loss = np.asarray(losses.sum() / weights.sum() if reduction == "mean" else losses.sum(), input.dtype)
-        return loss, _from_rows(powers / total, input.shape)
+        return loss, _from_rows((powers / total).astype(input.dtype, copy=False), input.shape)
 
     def backward(upstreams, ctx, probabilities, target, weight, ignore_index, reduction, label_smoothing):
         grad_loss, grad_probabilities = upstreams
@@ -355,6 +349,7 @@ def _cross_entropy_domain(draw):
     source="https://pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html; label smoothing: arXiv:1512.00567",
     method=False,
 )
+@older_arguments
 class cross_entropy(Composite):
     """The cross-entropy between the softmax of `input` and the target, over axis 1 (axis 0 of a 1-D input).
 
@@ -406,13 +401,13 @@ class cross_entropy(Composite):
         if target.dtype.kind == "f":
             wanted = _as_rows(target)
             counted = np.ones(len(rows), bool)
-            divisor = float(len(rows))
+            divisor = float(rows.size // max(rows.shape[1], 1))
         else:
             counted = target.reshape(-1) != ignore_index
             labels = np.where(counted, target.reshape(-1), 0)
             wanted = np.eye(rows.shape[1])[labels]
             divisor = factors[labels][counted].sum()
-        wanted = wanted * (1 - label_smoothing) + label_smoothing / rows.shape[1]
+        wanted = wanted * (1 - label_smoothing) + label_smoothing / max(rows.shape[1], 1)
         losses = -(wanted * factors * log_probabilities).sum(1) * counted
         if reduction == "none":
             axis = min(input.ndim - 1, 1)
@@ -425,11 +420,12 @@ class cross_entropy(Composite):
             return apply(softmax_cross_entropy, (input, target, weight), (ignore_index, reduction, label_smoothing)).loss
         axis = min(input.ndim - 1, 1)
         if label_smoothing:
-            target = target * (1 - label_smoothing) + label_smoothing / input.shape[axis]
+            target = target * (1 - label_smoothing) + label_smoothing / max(input.shape[axis], 1)
         if weight is not None:
             target = target * weight.detach().reshape((-1,) + (1,) * (input.ndim - axis - 1))
         losses = -(tg.log_softmax(input, axis) * target).sum(axis)
         if reduction == "none":
             return losses
-        total = losses.sum()
-        return total / max(losses.numel(), 1) if reduction == "mean" else total
+        if reduction == "mean" and not input.numel():
+            return losses.sum() / 0
+        return reduce_loss(losses, reduction)

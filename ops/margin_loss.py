@@ -5,12 +5,15 @@ A hinge max(0, z) has derivative 0 at z = 0 in the multi-class and multi-label l
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Tensor, call, op
-from .loss import REDUCTIONS, check_floating, check_labels, check_reduction, reduce_loss
+from .loss import check_floating, check_labels
+from .loss_reduction import REDUCTIONS, check_reduction, older_arguments, reduce_loss
 from .value_loss import check_same_shape
 
 
@@ -34,6 +37,7 @@ def _classes_domain(draw):
     source="Crammer, Singer 2001, JMLR 2; Weston, Watkins 1999",
     method=False,
 )
+@older_arguments
 class multi_margin_loss(Composite):
     """The multiclass SVM hinge: every wrong class should score lower than the right one by `margin`.
 
@@ -49,6 +53,8 @@ class multi_margin_loss(Composite):
             raise ValueError(f"multi_margin_loss: p must be 1 or 2, got {p}")
         if isinstance(input, Tensor) and input.ndim not in (1, 2):
             raise ValueError(f"multi_margin_loss: input must have shape (N, C) or (C), got {input.shape}")
+        if isinstance(input, Tensor) and isinstance(target, Tensor) and input.ndim == 1 and target.shape == (1,):
+            target = target.reshape(())  # PyTorch takes both for the label of one example
         check_labels("multi_margin_loss", input, target, weight)
         return input, target, int(p), float(margin), weight, reduction
 
@@ -91,6 +97,7 @@ def _multilabel_domain(draw):
     kinks=("input[y] - input[j] = 1: derivative 0",),
     method=False,
 )
+@older_arguments
 class multilabel_margin_loss(Composite):
     """The hinge of several labels: each of them should score higher by 1 than every class that is no label.
 
@@ -120,11 +127,12 @@ class multilabel_margin_loss(Composite):
     def reference(input: Array, target: Array, *, reduction: str = "mean") -> np.ndarray:
         classes = input.shape[-1]
         losses = []
-        for scores, labels in zip(input.reshape(-1, classes), target.reshape(-1, classes), strict=True):
+        rows = (math.prod(input.shape[:-1]), classes)
+        for scores, labels in zip(input.reshape(rows), target.reshape(rows), strict=True):
             ends = np.flatnonzero(labels == -1)
             chosen = labels[: ends[0]] if len(ends) else labels
             others = np.setdiff1d(np.arange(classes), chosen)
-            losses.append(np.maximum(0, 1 - (scores[chosen][:, None] - scores[others][None, :])).sum() / classes)
+            losses.append(np.maximum(0, 1 - (scores[chosen][:, None] - scores[others][None, :])).sum() / max(classes, 1))
         return reduce_loss(np.array(losses, input.dtype).reshape(input.shape[:-1]), reduction)
 
     def compose(input, target, *, reduction="mean"):
@@ -154,6 +162,7 @@ def random_signs(draw, shape):
     formula="-mean over classes of weight * (target * log(sigmoid(input)) + (1 - target) * log(sigmoid(-input)))",
     method=False,
 )
+@older_arguments
 class multilabel_soft_margin_loss(Composite):
     """Binary cross-entropy with logits averaged over the classes, the last axis. input, target: (N, C) or (C). weight: (C)."""
 
@@ -185,6 +194,7 @@ class multilabel_soft_margin_loss(Composite):
     formula="mean of log(1 + exp(-target * input))",
     method=False,
 )
+@older_arguments
 class soft_margin_loss(Composite):
     """The logistic loss of scores for targets +1 and -1. ValueError for shapes that differ."""
 
@@ -213,6 +223,7 @@ class soft_margin_loss(Composite):
     kinks=("input = margin: derivative -1, as in PyTorch",),
     method=False,
 )
+@older_arguments
 class hinge_embedding_loss(Composite):
     """Distances `input` of pairs: pulled to 0 where target is 1, pushed beyond `margin` where it is -1."""
 
@@ -262,15 +273,19 @@ def _ranking_domain(draw):
     kinks=("target * (input1 - input2) = margin: derivative -target",),
     method=False,
 )
+@older_arguments
 class margin_ranking_loss(Composite):
-    """Wants input1 above input2 by `margin` where target is 1, below it where target is -1."""
+    """Wants input1 above input2 by `margin` where target is 1, below it where target is -1. Integers give the default float."""
 
     nondiff = ("target",)
 
     def prepare(input1, input2, target, margin=0.0, *, reduction="mean"):
         check_reduction("margin_ranking_loss", reduction)
-        check_floating("margin_ranking_loss", input1=input1, input2=input2)
         check_fit("margin_ranking_loss", input1, input2, target)
+        if "b" in (input1.dtype.kind, input2.dtype.kind, target.dtype.kind):
+            raise TypeError(
+                f"margin_ranking_loss: expected numbers, got {input1.dtype}, {input2.dtype} and {target.dtype}; use .float()"
+            )
         if not input1.ndim == input2.ndim == target.ndim:
             raise ValueError(
                 f"margin_ranking_loss: the tensors must have as many axes, got shapes {input1.shape}, {input2.shape}, {target.shape}"
@@ -278,8 +293,9 @@ class margin_ranking_loss(Composite):
         return input1, input2, target, float(margin), reduction
 
     def reference(input1: Array, input2: Array, target: Array, margin: float = 0.0, *, reduction: str = "mean") -> np.ndarray:
-        losses = np.maximum(0, -target * (input1 - input2) + margin)
-        return reduce_loss(np.asarray(losses, np.result_type(input1, input2)), reduction)
+        dtype = np.result_type(input1, input2)
+        losses = np.maximum(0, -target.astype(dtype) * (input1 - input2) + margin)
+        return reduce_loss(np.asarray(losses, dtype if dtype.kind == "f" else tg.get_default_dtype()), reduction)
 
     def compose(input1, input2, target, margin=0.0, *, reduction="mean"):
-        return reduce_loss((-target.to(input1.dtype) * (input1 - input2) + margin).clamp(min=0), reduction)
+        return reduce_loss((-target.to(input1.dtype) * (input1 - input2) + float(margin)).clamp(min=0), reduction)

@@ -103,6 +103,10 @@ class batch_norm(Composite):
             _update(running_mean, mean._data, momentum)
             _update(running_var, variance._data * (count / max(count - 1, 1)), momentum)
             return out
+        dtype = input.dtype
+        if dtype == np.float16:
+            wide = [None if t is None else t.float() for t in (input, running_mean, running_var, weight, bias)]
+            input, running_mean, running_var, weight, bias = wide
         # Copies: a graph that reads the running statistics themselves would keep the next training step from updating them.
         running_mean, running_var = running_mean.clone(), running_var.clone()
         scale = (running_var + eps) ** -0.5
@@ -110,7 +114,7 @@ class batch_norm(Composite):
             scale = scale * weight
         shift = -running_mean * scale if bias is None else bias - running_mean * scale
         shape = batch_layout(input.shape).per_weight
-        return tg.addcmul(shift.reshape(shape), input, scale.reshape(shape))
+        return tg.addcmul(shift.reshape(shape), input, scale.reshape(shape)).to(dtype)
 
 
 def _layer_norm_domain(draw):
@@ -202,8 +206,10 @@ class rms_norm(Composite):
 
     def compose(input, normalized_shape, weight=None, eps=None):
         over = tuple(range(-len(normalized_shape), 0))
-        out = input * ((input * input).mean(over, keepdim=True) + eps) ** -0.5
-        return out if weight is None else out * weight
+        wide = input.float() if input.dtype == np.float16 else input
+        out = wide * ((wide * wide).mean(over, keepdim=True) + eps) ** -0.5
+        out = out if weight is None else out * weight.to(out.dtype)
+        return out.to(input.dtype)
 
 
 def _group_norm_domain(draw):
@@ -304,8 +310,8 @@ class instance_norm(Composite):
             return tg.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
         out, mean, variance = tg.group_norm_with_statistics(input, weight, bias, input.shape[1], eps)
         count = math.prod(input.shape[2:])
-        _update(running_mean, mean._data.mean(0), momentum)
-        _update(running_var, variance._data.mean(0) * (count / max(count - 1, 1)), momentum)
+        _update(running_mean, mean.mean(0)._data, momentum)
+        _update(running_var, variance.mean(0)._data * (count / max(count - 1, 1)), momentum)
         return out
 
 
@@ -324,20 +330,26 @@ def _window_domain(draw):
 class local_response_norm(Composite):
     """Divides every value of (N, C, ...) by a power of the mean square of the `size` neighbouring channels at its place.
 
-    The window of channel c is c - size // 2 ... c + (size - 1) // 2; channels outside the image count as 0.
+    The window of channel c is c - size // 2 ... c + (size - 1) // 2; channels outside the image count as 0. int64 gives the default
+    floating dtype, from a mean square that is rounded down, as PyTorch does.
     """
 
     def prepare(input, size, alpha=1e-4, beta=0.75, k=1.0):
-        _check_channels("local_response_norm", input, 2)
+        if not isinstance(input, Tensor) or input.dtype != np.int64:
+            _check_channels("local_response_norm", input, 2)
+        elif input.ndim < 2:
+            raise ValueError(f"local_response_norm: input must have shape (N, C, ...), got {input.shape}")
         if size < 1:
             raise ValueError(f"local_response_norm: size must be at least 1, got {size}")
         return input, int(size), float(alpha), float(beta), float(k)
 
     def reference(input: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
-        out = np.empty_like(input)
+        out = np.empty(input.shape, input.dtype if input.dtype.kind == "f" else tg.get_default_dtype())
         for c in range(input.shape[1]):
             window = input[:, max(c - size // 2, 0) : c + (size - 1) // 2 + 1]
-            out[:, c] = input[:, c] / (k + alpha / size * np.square(window).sum(1)) ** beta
+            total = np.square(window).sum(1)
+            mean = total / size if input.dtype.kind == "f" else total // size
+            out[:, c] = input[:, c] / (k + alpha * mean) ** beta
         return out
 
     def compose(input, size, alpha=1e-4, beta=0.75, k=1.0):
@@ -349,6 +361,8 @@ class local_response_norm(Composite):
         total = padded[:, 0:channels]
         for start in range(1, before + after + 1):
             total = total + padded[:, start : start + channels]
+        if input.dtype.kind != "f":
+            total, alpha = total.div(size, rounding_mode="floor"), alpha * size
         return input * (total * (alpha / size) + k) ** -beta
 
 

@@ -73,6 +73,8 @@ class vector_norm(Op):
         shape, dtype = ctx.input_shapes[0], ctx.input_dtypes[0]
         if ord == 0:
             return tg.zeros(shape, dtype=dtype)
+        if upstream.dtype == np.float16:
+            upstream, out = upstream.float(), out.float()
         x = x.to(upstream.dtype)
         upstream = restore_dims(upstream, dim, keepdim, shape)
         if ord == 1:
@@ -180,7 +182,7 @@ class norm(Composite):
         if not x.ndim:
             return np.linalg.norm(x.reshape(1), p)
         order = [i for i in range(x.ndim) if i not in dim]
-        rows = x.transpose(*order, *dim).reshape(*(x.shape[i] for i in order), -1)
+        rows = x.transpose(*order, *dim).reshape(*(x.shape[i] for i in order), math.prod(x.shape[i] for i in dim))
         shape = [1 if i in dim else s for i, s in enumerate(x.shape)]
         out = np.asarray(np.linalg.norm(rows, p, axis=-1))
         return out.reshape(shape) if keepdim else out

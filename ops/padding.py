@@ -13,13 +13,20 @@ MODES = ("constant", "reflect", "replicate", "circular")
 
 def _positions(size: int, before: int, after: int, mode: str) -> np.ndarray:
     """For each place of the padded axis, the place of the original axis that it shows."""
+    if mode == "circular":
+        first, kept = _kept(size, before, after)
+        return first + np.arange(-max(before, 0), kept + max(after, 0)) % max(kept, 1)
     places = np.arange(-before, size + after)
     if mode == "replicate":
         return np.clip(places, 0, size - 1)
-    if mode == "circular":
-        return places % size
     places = np.abs(places)
     return size - 1 - np.abs(size - 1 - places)
+
+
+def _kept(size: int, before: int, after: int) -> tuple[int, int]:
+    """The first place that negative sizes leave of an axis, and how many they leave."""
+    first = max(-before, 0)
+    return first, size - first - max(-after, 0)
 
 
 def _check_filled(shape: tuple[int, ...], pads: tuple[int, ...], mode: str) -> None:
@@ -29,9 +36,11 @@ def _check_filled(shape: tuple[int, ...], pads: tuple[int, ...], mode: str) -> N
     for k in range(axes):
         axis, size = len(shape) - 1 - k, shape[len(shape) - 1 - k]
         before, after = pads[2 * k : 2 * k + 2]
-        most = size - 1 if mode == "reflect" else size if mode == "circular" else None
+        most = size - 1 if mode == "reflect" else _kept(size, before, after)[1] if mode == "circular" else None
         if most is not None and max(before, after) > max(most, 0):
-            raise ValueError(f"pad: mode {mode!r} adds at most {most} to axis {axis} of size {size}, got {before} and {after}")
+            raise ValueError(
+                f"pad: mode {mode!r} adds at most {max(most, 0)} to axis {axis} of size {size}, got {before} and {after}"
+            )
         if size == 0 and max(before, after) > 0:
             raise ValueError(f"pad: axis {axis} of shape {shape} is empty, so mode {mode!r} has nothing to fill with")
         if before + size + after < 1 and size:
@@ -59,10 +68,10 @@ class pad(Op):
 
     mode: "constant" (filled with `value`, default 0; any number of axes), "reflect" (mirrored without repeating the border),
     "replicate" (the nearest element), "circular" (from the other end); the last three for one to three axes, such as
-    (left, right, top, bottom) for an image (N, C, H, W). Negative sizes cut off.
+    (left, right, top, bottom) for an image (N, C, H, W). Negative sizes cut off; the circle is closed after cutting.
 
     ValueError for an odd number of sizes, more axes than there are, or more padding than the mode can fill: reflect at most
-    size - 1, circular at most size.
+    size - 1, circular at most the size that is left.
     """
 
     def prepare(input, pad, mode="constant", value=None):
@@ -117,6 +126,8 @@ def _pad_backward_domain(draw):
     for k in range(draw.integer(1, len(shape))):
         axis = len(shape) - 1 - k
         before, after = draw.integer(-1, shape[axis] - 1), draw.integer(0, shape[axis] - 1)
+        if mode == "circular" and before < 0:
+            after = min(after, shape[axis] - 1)
         pads += [before, after]
         padded[axis] += before + after
     return call(draw.real(padded), shape, tuple(pads), mode)

@@ -66,6 +66,8 @@ class unfold(Op):
     def prepare(input, kernel_size, dilation=1, padding=0, stride=1):
         if input.ndim not in (3, 4):
             raise ValueError(f"unfold: expected an image of shape (N, C, H, W) or (C, H, W), got {input.shape}")
+        if 0 in input.shape[-3:]:
+            raise ValueError(f"unfold: only the batch axis may be empty, got an image of shape {input.shape}")
         kernel_size, dilation = pair("unfold", kernel_size, "kernel_size", 1), pair("unfold", dilation, "dilation", 1)
         padding, stride = pair("unfold", padding, "padding", 0), pair("unfold", stride, "stride", 1)
         window_counts("unfold", input.shape[-2:], kernel_size, dilation, padding, stride)

@@ -282,7 +282,7 @@ class ceil(Elementwise):
         return tg.zeros_like(upstream)
 
 
-@op("trunc", domain=_BETWEEN_INTEGERS, formula="input rounded towards zero", inplace=True)
+@op("trunc", domain=_BETWEEN_INTEGERS, formula="input rounded towards zero", inplace=True, aliases=("fix",))
 class trunc(Elementwise):
     """input rounded towards zero; integers are returned as they are. The gradient is 0. TypeError for a bool tensor."""
 

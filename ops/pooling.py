@@ -258,7 +258,7 @@ class max_pool3d(_MaxFace):
 
 def _prepare_adaptive_max(rank: int, input, output_size):
     name = f"adaptive_max_pool{rank}d"
-    check_pooled(name, rank, input)
+    check_pooled(name, rank, input, channels=False)
     return input, adaptive_sizes(name, rank, input, output_size)
 
 

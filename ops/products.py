@@ -7,6 +7,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
+from .arithmetic import held_by
 from .cpu.gemm import gemm
 from .linear import fitted, product_cost, same_dtype
 
@@ -148,7 +149,7 @@ class inner(Composite):
         return tg.tensordot(input, other, ([-1], [-1]))
 
 
-@op("outer", domain=lambda draw: _sizes(draw, "n,m"), formula="out[i, j] = input[i] * vec2[j]")
+@op("outer", domain=lambda draw: _sizes(draw, "n,m"), formula="out[i, j] = input[i] * vec2[j]", aliases=("ger",))
 class outer(Composite):
     """The products of all pairs of two vectors: (n), (m) -> (n, m). Operands promote. ValueError unless both are 1-D."""
 
@@ -164,15 +165,14 @@ class outer(Composite):
         return input.unsqueeze(1) * vec2
 
 
-def _check_addend(name: str, beta, alpha, result_shape, **tensors) -> None:
-    """The checks that the add-a-product operators share: numbers that suit the dtype, an addend that broadcasts."""
+def _check_addend(name: str, beta, alpha, result_shape, **tensors) -> tuple:
+    """beta and alpha as the dtype holds them, after the checks of the add-a-product operators: one dtype, an addend that broadcasts."""
     same_dtype(name, **tensors)
     first, addend = next(iter(tensors.items()))
-    if addend.dtype.kind != "f" and (isinstance(beta, float) or isinstance(alpha, float)):
-        raise TypeError(f"{name}: beta and alpha must be integers for {addend.dtype} tensors, got {beta} and {alpha}")
     extra = len(result_shape) - addend.ndim
     if extra < 0 or [1 for have, want in zip(addend.shape, result_shape[extra:], strict=True) if have not in (1, want)]:
         raise ValueError(f"{name}: `{first}` of shape {addend.shape} does not broadcast to the product's shape {result_shape}")
+    return held_by(name, "beta", beta, addend.dtype), held_by(name, "alpha", alpha, addend.dtype)
 
 
 def _combined(input: np.ndarray, product: np.ndarray, beta, alpha) -> np.ndarray:
@@ -212,7 +212,7 @@ class addmm(_AddProduct):
 
     def prepare(input, mat1, mat2, *, beta=1, alpha=1):
         check_shapes("addmm", "nk,km", mat1=mat1, mat2=mat2)
-        _check_addend("addmm", beta, alpha, (mat1.shape[0], mat2.shape[1]), input=input, mat1=mat1)
+        beta, alpha = _check_addend("addmm", beta, alpha, (mat1.shape[0], mat2.shape[1]), input=input, mat1=mat1)
         return input, mat1, mat2, beta, alpha
 
     def reference(input: Array, mat1: Array, mat2: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
@@ -231,7 +231,7 @@ class addmv(_AddProduct):
 
     def prepare(input, mat, vec, *, beta=1, alpha=1):
         check_shapes("addmv", "nk,k", mat=mat, vec=vec)
-        _check_addend("addmv", beta, alpha, (mat.shape[0],), input=input, mat=mat)
+        beta, alpha = _check_addend("addmv", beta, alpha, (mat.shape[0],), input=input, mat=mat)
         return input, mat, vec, beta, alpha
 
     def reference(input: Array, mat: Array, vec: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
@@ -258,7 +258,7 @@ class baddbmm(_AddProduct):
 
     def prepare(input, batch1, batch2, *, beta=1, alpha=1):
         check_shapes("baddbmm", "bnk,bkm", batch1=batch1, batch2=batch2)
-        _check_addend("baddbmm", beta, alpha, (*batch1.shape[:2], batch2.shape[2]), input=input, batch1=batch1)
+        beta, alpha = _check_addend("baddbmm", beta, alpha, (*batch1.shape[:2], batch2.shape[2]), input=input, batch1=batch1)
         return input, batch1, batch2, beta, alpha
 
     def reference(input: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
@@ -285,11 +285,11 @@ class addbmm(_AddProduct):
 
     def prepare(input, batch1, batch2, *, beta=1, alpha=1):
         check_shapes("addbmm", "bnk,bkm", batch1=batch1, batch2=batch2)
-        _check_addend("addbmm", beta, alpha, (batch1.shape[1], batch2.shape[2]), input=input, batch1=batch1)
+        beta, alpha = _check_addend("addbmm", beta, alpha, (batch1.shape[1], batch2.shape[2]), input=input, batch1=batch1)
         return input, batch1, batch2, beta, alpha
 
     def reference(input: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
-        return _combined(input, np.add.reduce(gemm(batch1, batch2), axis=0), beta, alpha)
+        return _combined(input, np.add.reduce(gemm(batch1, batch2), axis=0, dtype=batch1.dtype), beta, alpha)
 
     def grad_batch1(upstream, batch2, alpha):
         return _scaled(upstream, alpha) @ batch2.mT

@@ -139,13 +139,17 @@ class mean(Op):
 
     def reference(input: Array, dim=None, keepdim: bool = False, *, dtype=None) -> np.ndarray:
         count = math.prod([input.shape[d] for d in (range(input.ndim) if dim is None else dim)])
-        total = np.asarray(accumulate(input, dim, keepdim, dtype))
-        return total / total.dtype.type(count) if total.dtype != np.float16 else (total.astype("f") / count).astype("e")
+        dtype = dtype or input.dtype
+        total = np.asarray(accumulate(input, dim, keepdim, np.float32 if dtype == np.float16 else dtype))
+        return np.asarray(total / total.dtype.type(count)).astype(dtype, copy=False)
 
     def grad_input(upstream, ctx, dim, keepdim):
         shape = ctx.input_shapes[0]
         count = math.prod([shape[d] for d in dim])
-        return (restore_dims(upstream, dim, keepdim, shape).to(ctx.input_dtypes[0]) / count).expand(shape)
+        upstream, dtype = restore_dims(upstream, dim, keepdim, shape), ctx.input_dtypes[0]
+        if dtype == np.float16:  # `count` may be past its range
+            return (upstream.float() / count).to(dtype).expand(shape)
+        return (upstream.to(dtype) / count).expand(shape)
 
 
 def _prod_domain(draw):
@@ -260,9 +264,11 @@ class logsumexp(Op):
         return input, canonical_dims("logsumexp", dim, input.ndim), bool(keepdim)
 
     def reference(input: Array, dim, keepdim: bool = False) -> np.ndarray:
-        top = np.maximum.reduce(input, axis=dim, keepdims=True, initial=-np.inf)
-        top = np.where(np.isfinite(top), top, 0).astype(input.dtype)
-        total = np.log(np.add.reduce(np.exp(input - top), axis=dim, keepdims=True)) + top
+        wide = input.astype(np.float32) if input.dtype == np.float16 else input
+        top = np.maximum.reduce(wide, axis=dim, keepdims=True, initial=-np.inf)
+        top = np.where(np.isfinite(top), top, 0).astype(wide.dtype)
+        total = np.log(np.add.reduce(np.exp(wide - top), axis=dim, keepdims=True)) + top
+        total = total.astype(input.dtype, copy=False)
         return total if keepdim else total.reshape([s for i, s in enumerate(input.shape) if i not in dim])
 
     def grad_input(upstream, input, out, dim, keepdim, ctx):
@@ -320,7 +326,7 @@ def _sum_to_size_domain(draw):
 class sum_to_size(Op):
     """Sums `input` down to `size`, the inverse of broadcasting: what undoes it in backward.
 
-    ValueError if it would not broadcast back.
+    Integers and bools give int64 where anything is summed, as `sum` does. ValueError if it would not broadcast back.
     """
 
     def prepare(input, *size):
@@ -344,9 +350,9 @@ class sum_to_size(Op):
         axes = tuple([i for i, n in enumerate(input.shape) if i < extra or (shape[i - extra] == 1 and n != 1)])
         if not axes:
             return input.copy()
-        dtype = np.float32 if input.dtype == np.float16 else input.dtype
+        dtype = np.int64 if input.dtype.kind in "biu" else np.float32 if input.dtype == np.float16 else input.dtype
         out = np.asarray(np.add.reduce(input, axis=axes, dtype=dtype))
-        if dtype != input.dtype:
+        if input.dtype == np.float16:
             out = out.astype(input.dtype)
         return out if out.shape == shape else out.reshape(shape)  # no view where none is needed: backward may keep the array
 

@@ -46,6 +46,8 @@ def _source(name: str, input, index, src, argument: str = "src") -> Tensor:
 
 def _source_gradient(gradient, index, shape):
     """The gradient of a scattered tensor from that at its places: zeros where it is larger than `index`."""
+    if not index.numel():
+        return tg.zeros(shape, dtype=gradient.dtype)
     return gradient if gradient.shape == shape else tg.getitem_backward(gradient, shape, _leading(index.shape))
 
 

@@ -168,7 +168,14 @@ def _bounds(name: str, input, low, high):
     return input, low, high
 
 
-@op("clamp", domain=_clamp_domain, formula="min(max(input, min), max)", kinks=("input == min", "input == max"), inplace=True)
+@op(
+    "clamp",
+    domain=_clamp_domain,
+    formula="min(max(input, min), max)",
+    kinks=("input == min", "input == max"),
+    inplace=True,
+    aliases=("clip",),
+)
 class clamp(Elementwise):
     """`input` limited to [min, max], either of which may be None, a number or a Tensor; where min > max it is max.
 
@@ -196,14 +203,6 @@ class clamp(Elementwise):
     def grad_max(upstream, input, min, max):
         in_force = input > max
         return tg.where(in_force if min is None else in_force | (max < min), upstream, 0.0)
-
-
-@op("clip", domain=_clamp_domain, formula="min(max(input, min), max)", kinks=("input == min", "input == max"), inplace=True)
-class clip(clamp.declaration):
-    """Another name of `clamp`, which is NumPy's."""
-
-    def prepare(input, min=None, max=None):
-        return _bounds("clip", input, min, max)
 
 
 def _one_bound_domain(draw):

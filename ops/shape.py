@@ -144,7 +144,12 @@ def _byte_view(input, dtype: np.dtype):
         )
 
 
-@op("view", domain=_reshape_domain, formula="input with shape `shape`, sharing its memory")
+@op(
+    "view",
+    domain=_reshape_domain,
+    formula="input with shape `shape`, sharing its memory",
+    keywords={"size": "shape"},
+)
 class view(Op):
     """As `reshape`, but always a view: RuntimeError where the strides of `input` would call for a copy.
 
@@ -306,11 +311,11 @@ class expand(Op):
 
     view = True
 
-    def prepare(input, *sizes):
-        return input, _broadcast_shape("expand", input._data.shape, unpacked(sizes))
+    def prepare(input, *size):
+        return input, _broadcast_shape("expand", input._data.shape, unpacked(size))
 
-    def reference(input: Array, *sizes: int | Sequence[int]) -> np.ndarray:
-        return _expanded(input, sizes[0])
+    def reference(input: Array, *size: int | Sequence[int]) -> np.ndarray:
+        return _expanded(input, size[0])
 
     def grad_input(upstream, ctx):
         return upstream.sum_to_size(ctx.input_shapes[0])
@@ -318,6 +323,7 @@ class expand(Op):
 
 @op(
     "broadcast_to",
+    keywords={"size": "shape"},
     domain=lambda draw: call(draw.real((2, 1, 3)), (draw.integer(1, 3), 2, draw.integer(1, 3), 3)),
     formula="out[i] = input[i where size > 1 else 0]",
 )

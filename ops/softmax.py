@@ -61,9 +61,11 @@ class softmax(Op):
         shifted, total = _shifted(input, dim, dtype)
         return (np.exp(shifted) / total).astype(dtype or input.dtype).reshape(input.shape)
 
-    def grad_input(upstream, out, dim):
+    def grad_input(upstream, out, dim, ctx):
+        if out.dtype == np.float16:
+            upstream, out = upstream.float(), out.float()
         weighted = upstream * out
-        return weighted - out * weighted.sum(dim, keepdim=True)
+        return (weighted - out * weighted.sum(dim, keepdim=True)).to(ctx.input_dtypes[0])
 
 
 @op(
@@ -82,8 +84,10 @@ class log_softmax(Op):
         shifted, total = _shifted(input, dim, dtype)
         return (shifted - np.log(total)).astype(dtype or input.dtype).reshape(input.shape)
 
-    def grad_input(upstream, out, dim):
-        return upstream - out.exp() * upstream.sum(dim, keepdim=True)
+    def grad_input(upstream, out, dim, ctx):
+        if out.dtype == np.float16:
+            upstream, out = upstream.float(), out.float()
+        return (upstream - out.exp() * upstream.sum(dim, keepdim=True)).to(ctx.input_dtypes[0])
 
 
 @op("softmin", domain=axis_domain, formula="e^-input / sum of e^-input over dim")

@@ -57,7 +57,7 @@ def _keepdim_shape(layout: Layout) -> tuple[int, ...]:
 
 
 def _forward(input: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, layout: Layout, eps: float):
-    """out, mean and variance in NumPy; sums in float64."""
+    """out, mean and variance in NumPy; sums in float64, and the statistics of float16 in float32, as their squares overflow."""
     x = input.reshape(layout.shape)
     mean = x.mean(layout.over, keepdims=True, dtype=np.float64)
     centred = x - mean
@@ -70,8 +70,8 @@ def _forward(input: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | No
     kept = _statistics_shape(layout)
     return (
         np.ascontiguousarray(out.reshape(input.shape), input.dtype),
-        mean.reshape(kept).astype(input.dtype),
-        variance.reshape(kept).astype(input.dtype),
+        mean.reshape(kept).astype(np.float32 if input.dtype == np.float16 else input.dtype),
+        variance.reshape(kept).astype(np.float32 if input.dtype == np.float16 else input.dtype),
     )
 
 
@@ -104,7 +104,7 @@ def _forward_rule(gradients, upstreams, input, mean, variance, layout: Layout, s
             total = grad_mean.reshape(kept) / count
         if grad_variance is not None:
             total = total + (input.reshape(layout.shape) - mean.reshape(kept)) * (grad_variance.reshape(kept) * (2 / count))
-        total = total.expand(layout.shape).reshape(shape)
+        total = total.expand(layout.shape).reshape(shape).to(input.dtype)
         grad_input = total if grad_input is None else grad_input + total
     return grad_input, grad_weight, grad_bias
 
@@ -118,7 +118,10 @@ def _backward_rule(upstreams, grad_output, input, weight, mean, variance, layout
     and what follows are its derivatives and those of <v, sum g x> + <s, sum g>.
     """
     u, v, s = upstreams
-    shape, kept = input.shape, _keepdim_shape(layout)
+    shape, kept, dtype = input.shape, _keepdim_shape(layout), input.dtype
+    if dtype == np.float16:
+        wide = [None if t is None else t.float() for t in (u, v, s, grad_output, input, weight)]
+        u, v, s, grad_output, input, weight = wide
     g, x_raw = grad_output.reshape(layout.shape), input.reshape(layout.shape)
     w = None if weight is None else weight.reshape(layout.per_weight)
     centre = mean.reshape(kept)
@@ -152,9 +155,9 @@ def _backward_rule(upstreams, grad_output, input, weight, mean, variance, layout
         by_r = by_r if grad_r is None else by_r + grad_r
         grad_variance = (by_r * r**3 * -0.5).reshape(mean.shape)
     return (
-        None if grad_g is None else grad_g.reshape(shape),
-        grad_input,
-        None if grad_w is None or weight is None else grad_w.reshape(weight.shape),
+        None if grad_g is None else grad_g.reshape(shape).to(dtype),
+        None if grad_input is None else grad_input.to(dtype),
+        None if grad_w is None or weight is None else grad_w.reshape(weight.shape).to(dtype),
         grad_mean,
         grad_variance,
     )

@@ -31,14 +31,15 @@ def _prepare_moment(name: str, input, dim, unbiased, keepdim, correction):
     if input.dtype.kind != "f":
         raise TypeError(f"{name}: expected a floating tensor, got {input.dtype}; use .float()")
     if unbiased is not None:
-        if correction != 1:
+        if correction not in (1, None):
             raise TypeError(f"{name}: give correction or unbiased, not both; got {correction} and {unbiased}")
         correction = int(bool(unbiased))
+    correction = 1 if correction is None else correction
     return input, canonical_dims(name, dim, input.ndim), None, bool(keepdim), correction
 
 
 def _moments(input: np.ndarray, dim, keepdim: bool, correction) -> tuple[np.ndarray, np.ndarray]:
-    """(variance, mean), in two passes; float16 in float32."""
+    """(variance, mean), in two passes; for float16 both in float32."""
     wide = input.astype(np.float32) if input.dtype == np.float16 else input
     count = _count(input.shape, dim)
     mean = np.add.reduce(wide, axis=dim, keepdims=True) / wide.dtype.type(count)
@@ -48,19 +49,25 @@ def _moments(input: np.ndarray, dim, keepdim: bool, correction) -> tuple[np.ndar
     mean = np.asarray(mean)
     if not keepdim:
         mean = mean.reshape(variance.shape)
-    return variance.astype(input.dtype, copy=False), mean.astype(input.dtype, copy=False)
+    return variance, mean
+
+
+def _widened(tensor):
+    """float16 as float32, whose sums neither overflow nor lose digits."""
+    return tensor.float() if tensor.dtype == np.float16 else tensor
 
 
 def _var_gradient(upstream, input, dim, keepdim, correction):
     shape = input.shape
     freedom = max(_count(shape, dim) - correction, 0)
     scale = 2.0 / freedom if freedom else math.inf
-    return restore_dims(upstream, dim, keepdim, shape) * scale * (input - input.mean(dim, True))
+    wide = _widened(input)
+    return (restore_dims(_widened(upstream), dim, keepdim, shape) * scale * (wide - wide.mean(dim, True))).to(input.dtype)
 
 
 def _std_gradient(upstream, input, std, dim, keepdim, correction):
     flat = std == 0
-    half = tg.where(flat, 0.0, upstream / (2.0 * tg.where(flat, 1.0, std)))
+    half = tg.where(flat, 0.0, _widened(upstream) / (2.0 * tg.where(flat, 1.0, _widened(std))))
     return _var_gradient(half, input, dim, keepdim, correction)
 
 
@@ -76,7 +83,7 @@ class var(Op):
         return _prepare_moment("var", input, dim, unbiased, keepdim, correction)
 
     def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=1) -> np.ndarray:
-        return _moments(input, dim, keepdim, correction)[0]
+        return _moments(input, dim, keepdim, correction)[0].astype(input.dtype, copy=False)
 
     def grad_input(upstream, input, dim, keepdim, correction):
         return _var_gradient(upstream, input, dim, keepdim, correction)
@@ -93,14 +100,14 @@ class std(Op):
         return _prepare_moment("std", input, dim, unbiased, keepdim, correction)
 
     def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=1) -> np.ndarray:
-        return np.sqrt(_moments(input, dim, keepdim, correction)[0])
+        return np.sqrt(_moments(input, dim, keepdim, correction)[0]).astype(input.dtype, copy=False)
 
     def grad_input(upstream, input, out, dim, keepdim, correction):
         return _std_gradient(upstream, input, out, dim, keepdim, correction)
 
 
 def _mean_gradient(upstream, dim, keepdim, shape):
-    return (restore_dims(upstream, dim, keepdim, shape) / _count(shape, dim)).expand(shape)
+    return (restore_dims(_widened(upstream), dim, keepdim, shape) / _count(shape, dim)).to(upstream.dtype).expand(shape)
 
 
 @op("var_mean", domain=_moment_domain, formula="(variance, mean) over dim")
@@ -113,7 +120,8 @@ class var_mean(Op):
         return _prepare_moment("var_mean", input, dim, unbiased, keepdim, correction)
 
     def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=1):
-        return _moments(input, dim, keepdim, correction)
+        variance, mean = _moments(input, dim, keepdim, correction)
+        return variance.astype(input.dtype, copy=False), mean.astype(input.dtype, copy=False)
 
     def grad_input(upstreams, input, dim, keepdim, correction, ctx):
         of_var, of_mean = upstreams
@@ -135,7 +143,7 @@ class std_mean(Op):
 
     def reference(input: Array, dim=None, unbiased=None, keepdim: bool = False, *, correction=1):
         variance, mean = _moments(input, dim, keepdim, correction)
-        return np.sqrt(variance), mean
+        return np.sqrt(variance).astype(input.dtype, copy=False), mean.astype(input.dtype, copy=False)
 
     def grad_input(upstreams, input, std, dim, keepdim, correction, ctx):
         of_std, of_mean = upstreams
@@ -222,7 +230,7 @@ class median(Composite):
 
     def reference(input: Array, dim=None, keepdim: bool = False):
         if dim is None:
-            return np.sort(input.reshape(-1))[(input.size - 1) // 2]
+            return np.sort(input.reshape(-1))[(input.size - 1) // 2] if input.size else np.asarray(np.nan, input.dtype)
         middle = [(input.shape[dim] - 1) // 2]
         places = np.take(np.argsort(input, axis=dim), middle, axis=dim)
         values = np.take(np.sort(input, axis=dim), middle, axis=dim)

@@ -51,7 +51,13 @@ class tan(Elementwise):
         return upstream * (out * out + 1.0)
 
 
-@op("asin", domain=elementwise(Real(-0.8, 0.8)), formula="the angle in [-pi/2, pi/2] whose sine is input", inplace=True)
+@op(
+    "asin",
+    domain=elementwise(Real(-0.8, 0.8)),
+    formula="the angle in [-pi/2, pi/2] whose sine is input",
+    inplace=True,
+    aliases=("arcsin",),
+)
 class asin(Elementwise):
     """The inverse sine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is inf."""
 
@@ -65,7 +71,13 @@ class asin(Elementwise):
         return upstream * (1.0 - input * input).rsqrt()
 
 
-@op("acos", domain=elementwise(Real(-0.8, 0.8)), formula="the angle in [0, pi] whose cosine is input", inplace=True)
+@op(
+    "acos",
+    domain=elementwise(Real(-0.8, 0.8)),
+    formula="the angle in [0, pi] whose cosine is input",
+    inplace=True,
+    aliases=("arccos",),
+)
 class acos(Elementwise):
     """The inverse cosine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is -inf."""
 
@@ -79,7 +91,13 @@ class acos(Elementwise):
         return -upstream * (1.0 - input * input).rsqrt()
 
 
-@op("atan", domain=elementwise(Real()), formula="the angle in (-pi/2, pi/2) whose tangent is input", inplace=True)
+@op(
+    "atan",
+    domain=elementwise(Real()),
+    formula="the angle in (-pi/2, pi/2) whose tangent is input",
+    inplace=True,
+    aliases=("arctan",),
+)
 class atan(Elementwise):
     """The inverse tangent in radians."""
 
@@ -98,7 +116,13 @@ def _atan2_domain(draw):
     return elementwise(Real(0.3, 2), Real())(draw) if draw.boolean() else elementwise(Real(-2, -0.3), Real())(draw)
 
 
-@op("atan2", domain=_atan2_domain, formula="the angle of the point (other, input) in (-pi, pi]", inplace=True)
+@op(
+    "atan2",
+    domain=_atan2_domain,
+    formula="the angle of the point (other, input) in (-pi, pi]",
+    inplace=True,
+    aliases=("arctan2",),
+)
 class atan2(Elementwise):
     """The angle in radians of the point whose ordinate is `input` and whose abscissa is `other`.
 
@@ -188,7 +212,7 @@ class tanh_backward(Elementwise):
         return upstream * grad_output * (-2.0 * output)
 
 
-@op("asinh", domain=elementwise(Real()), formula="ln(input + sqrt(input ** 2 + 1))", inplace=True)
+@op("asinh", domain=elementwise(Real()), formula="ln(input + sqrt(input ** 2 + 1))", inplace=True, aliases=("arcsinh",))
 class asinh(Elementwise):
     """The inverse hyperbolic sine."""
 
@@ -202,7 +226,7 @@ class asinh(Elementwise):
         return upstream * (input * input + 1.0).rsqrt()
 
 
-@op("acosh", domain=elementwise(Real(1.3, 3)), formula="ln(input + sqrt(input ** 2 - 1))", inplace=True)
+@op("acosh", domain=elementwise(Real(1.3, 3)), formula="ln(input + sqrt(input ** 2 - 1))", inplace=True, aliases=("arccosh",))
 class acosh(Elementwise):
     """The inverse hyperbolic cosine: NaN below 1; the derivative at 1 is inf."""
 
@@ -216,7 +240,13 @@ class acosh(Elementwise):
         return upstream * (input * input - 1.0).rsqrt()
 
 
-@op("atanh", domain=elementwise(Real(-0.8, 0.8)), formula="ln((1 + input) / (1 - input)) / 2", inplace=True)
+@op(
+    "atanh",
+    domain=elementwise(Real(-0.8, 0.8)),
+    formula="ln((1 + input) / (1 - input)) / 2",
+    inplace=True,
+    aliases=("arctanh",),
+)
 class atanh(Elementwise):
     """The inverse hyperbolic tangent: -inf and inf at -1 and 1, NaN outside."""
 

@@ -13,10 +13,11 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Elementwise, Real, Tensor, call, elementwise, op
-from .loss import REDUCTIONS, check_floating, check_reduction, reduce_loss
+from .loss import check_floating
+from .loss_reduction import REDUCTIONS, check_reduction, older_arguments, reduce_loss
 
 
-def check_pair(name: str, input, target, reduction: str) -> None:
+def check_pair(name: str, input, target, reduction: str, stacklevel: int = 6) -> None:
     """Both tensors floating, the reduction known, and a warning when the shapes differ, as broadcasting is rarely meant."""
     check_reduction(name, reduction)
     check_floating(name, input=input, target=target)
@@ -26,7 +27,7 @@ def check_pair(name: str, input, target, reduction: str) -> None:
             f"{name}: target has shape {target.shape} but input has shape {input.shape}; they will be broadcast, which is likely to "
             "give a wrong loss. Make the shapes equal",
             UserWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
 
 
@@ -97,6 +98,7 @@ def _weighted_domain(gap: tuple[float, ...] = (), **attributes):
 
 
 @op("mse_loss", domain=_weighted_domain(), formula="mean of weight * (input - target)^2", method=False)
+@older_arguments
 class mse_loss(Composite):
     """The squared error (input - target)^2. weight: factors that broadcast to input; 'mean' then divides by their sum."""
 
@@ -119,6 +121,7 @@ class mse_loss(Composite):
     kinks=("input = target: derivative 0",),
     method=False,
 )
+@older_arguments
 class l1_loss(Composite):
     """The absolute error |input - target|, derivative 0 at 0. weight: as in `mse_loss`."""
 
@@ -169,7 +172,7 @@ class huber_loss(Composite):
     """
 
     def prepare(input, target, reduction="mean", delta=1.0, weight=None):
-        check_pair("huber_loss", input, target, reduction)
+        check_pair("huber_loss", input, target, reduction, 4)
         check_weight("huber_loss", input, weight)
         if delta <= 0:
             raise ValueError(f"huber_loss: delta must be above 0, got {delta}")
@@ -195,6 +198,7 @@ class huber_loss(Composite):
     source="arXiv:1504.08083, equation 3",
     method=False,
 )
+@older_arguments
 class smooth_l1_loss(Composite):
     """The absolute error with its tip rounded within `beta`: huber_loss with delta = beta, divided by beta; beta = 0 is l1_loss."""
 

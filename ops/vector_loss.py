@@ -7,7 +7,8 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Tensor, call, op
-from .loss import REDUCTIONS, check_floating, check_reduction, reduce_loss
+from .loss import check_floating
+from .loss_reduction import REDUCTIONS, check_reduction, older_arguments, reduce_loss
 from .margin_loss import check_fit, random_signs
 
 
@@ -26,6 +27,7 @@ def _cosine_domain(draw):
     kinks=("cos = margin: derivative that of cos",),
     method=False,
 )
+@older_arguments
 class cosine_embedding_loss(Composite):
     """Turns pairs of vectors towards each other (target 1) or apart until their cosine is below `margin` (target -1).
 
@@ -72,8 +74,9 @@ def _triplet_domain(draw):
 
 def _check_triplet(name: str, anchor, positive, negative, margin: float, reduction: str) -> None:
     check_reduction(name, reduction)
-    check_floating(name, anchor=anchor, positive=positive, negative=negative)
     check_fit(name, anchor, positive, negative)
+    if any(t.dtype.kind == "b" for t in (anchor, positive, negative)):
+        raise TypeError(f"{name}: expected numbers, got {anchor.dtype}, {positive.dtype} and {negative.dtype}; use .float()")
     if not anchor.ndim == positive.ndim == negative.ndim:
         raise ValueError(
             f"{name}: the tensors must have as many axes, got shapes {anchor.shape}, {positive.shape} and {negative.shape}"
@@ -90,6 +93,7 @@ def _check_triplet(name: str, anchor, positive, negative, margin: float, reducti
     source="arXiv:1503.03832; swap: Balntas et al. 2016",
     method=False,
 )
+@older_arguments
 class triplet_margin_loss(Composite):
     """Wants the positive nearer to the anchor than the negative by `margin`. anchor, positive, negative: (N, D) or (D).
 
@@ -104,12 +108,14 @@ class triplet_margin_loss(Composite):
         anchor: Array, positive: Array, negative: Array, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6,
         swap: bool = False, *, reduction: str = "mean",
     ) -> np.ndarray:  # fmt: skip
+        dtype = anchor.dtype if anchor.dtype.kind == "f" else tg.get_default_dtype()
+
         def distance(a, b):
-            return np.linalg.norm(a - b + a.dtype.type(eps), ord=p, axis=-1)
+            return np.linalg.norm((a - b).astype(dtype) + dtype.type(eps), ord=p, axis=-1)
 
         near, far = distance(anchor, positive), distance(anchor, negative)
         far = np.minimum(far, distance(positive, negative)) if swap else far
-        return reduce_loss(np.asarray(np.maximum(0, near - far + margin), anchor.dtype), reduction)
+        return reduce_loss(np.asarray(np.maximum(0, near - far + margin), dtype), reduction)
 
     def compose(anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, *, reduction="mean"):
         near, far = tg.pairwise_distance(anchor, positive, p, eps), tg.pairwise_distance(anchor, negative, p, eps)

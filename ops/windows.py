@@ -100,9 +100,14 @@ def window_mean(input: np.ndarray, windows: Sequence[Axis], lengths: Sequence[Se
     """The sum of every window divided by the product of its `lengths` along the axes."""
     rank = len(windows)
     out = np.empty((*input.shape[:-rank], *map(len, windows)), input.dtype)
+    wide = np.float32 if input.dtype == np.float16 else input.dtype
     for position, region in regions(windows):
         divisor = math.prod(axis[i] for axis, i in zip(lengths, position, strict=True))
-        out[(..., *position)] = input[(..., *region)].sum(axis=tuple(range(-rank, 0))) / divisor
+        total = input[(..., *region)].sum(axis=tuple(range(-rank, 0)), dtype=wide)
+        if input.dtype.kind == "f":
+            out[(..., *position)] = total / divisor
+        else:  # towards 0, as PyTorch's integers divide
+            out[(..., *position)] = np.sign(total) * (np.abs(total) // abs(divisor)) * (1 if divisor > 0 else -1)
     return out
 
 
@@ -118,15 +123,19 @@ def window_mean_grad(
     return out
 
 
-def check_pooled(name: str, rank: int, input, floating: bool = False) -> None:
-    """TypeError or ValueError unless `input` is (N, C, spatial) or (C, spatial) of numbers with no empty axis but N."""
+def check_pooled(name: str, rank: int, input, floating: bool = False, channels: bool = True) -> None:
+    """TypeError or ValueError unless `input` is (N, C, spatial) or (C, spatial) of numbers with no empty axis but N.
+
+    channels: whether there must be channels.
+    """
     if input.dtype.kind == "b" or (floating and input.dtype.kind != "f"):
         raise TypeError(f"{name}: expected {'floats' if floating else 'numbers'}, got {input.dtype}; convert with .float()")
     axes = ", ".join(("depth", "height", "width")[-rank:] if rank > 1 else ("length",))
     if input.ndim not in (rank + 1, rank + 2):
         raise ValueError(f"{name}: input must have shape (N, C, {axes}) or (C, {axes}), got shape {input.shape}")
-    if 0 in input.shape[-rank - 1 :]:
-        raise ValueError(f"{name}: only the batch axis may be empty, got shape {input.shape}")
+    if 0 in input.shape[-rank - channels :]:
+        others = "only the batch axis" if channels else "no spatial axis"
+        raise ValueError(f"{name}: {others} may be empty, got shape {input.shape}")
 
 
 def check_sliding(

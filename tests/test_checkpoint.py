@@ -173,3 +173,44 @@ def test_state_is_restored_after_an_error_in_the_recomputation() -> None:
     with pytest.raises(ValueError, match="second time"):
         out.sum().backward()
     assert tg.is_grad_enabled() and x.grad is None
+
+
+def test_every_keyword_of_pytorchs_stays_out_of_the_function() -> None:
+    x, w = normal(2, 3), normal(3, 3, seed=1)
+    entered: list[str] = []
+
+    class Note:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __enter__(self) -> None:
+            entered.append(self.name)
+
+        def __exit__(self, *_: object) -> None:
+            entered.append("end")
+
+    out = checkpoint(
+        body, x, w, use_reentrant=False, preserve_rng_state=True, determinism_check="default", debug=True, early_stop=False,
+        context_fn=lambda: (Note("forward"), Note("again")),
+    )  # fmt: skip
+    assert entered == ["forward", "end"]
+    got = grad(out.sum(), (x, w))
+    assert entered == ["forward", "end", "again", "end"]
+    expected = grad(body(x, w).sum(), (x, w))
+    assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(got, expected, strict=True))
+    with pytest.raises(ValueError, match="determinism_check must be 'default' or 'none'"):
+        checkpoint(body, x, w, determinism_check="strict")
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        checkpoint(body, x, w, early_stopping=True)
+
+
+def test_shapes_that_change_are_noticed_and_debug_lists_both_runs() -> None:
+    x, sizes = normal(4), iter([2, 3, 2, 3])
+
+    def changing(a: tg.Tensor) -> tg.Tensor:
+        return a[: next(sizes)].exp().sum()
+
+    with pytest.raises(RuntimeError, match=r"getitem \(3,\) float64 where forward had getitem \(2,\) float64(?!.*again)"):
+        checkpoint(changing, x).backward()
+    with pytest.raises(RuntimeError, match=r"forward: getitem \(2,\) float64, exp .*\nagain: getitem \(3,\) float64, exp "):
+        checkpoint(changing, x, debug=True).backward()

@@ -223,3 +223,14 @@ def test_training_on_a_folder_of_images(tmp_path):
         _run("predict", tmp_path / "test" / "light" / "0.png", "--model", result["weights"], "--top", 1, "--json").stdout
     )
     assert found[0]["classes"][0]["class"] == "light"
+
+
+def test_ops_checks_and_shows_what_it_found():
+    shown = _run("ops", "--check", 2, "neg", "abs").stdout.splitlines()
+    assert [line.split()[0] for line in shown[:2]] == ["neg", "abs"] and all("ok: 2 examples" in line for line in shown[:2])
+    assert shown[2] == "2 operators checked: all ok"
+    (row,) = json.loads(_run("ops", "--check", "neg", "--json").stdout)
+    assert row["name"] == "neg" and row["test"].startswith("ok: 20 examples")
+    assert [o["name"] for o in json.loads(_run("ops", "neg", "--json").stdout)] == ["neg"]
+    assert "no operator is called" in _run("ops", "--check", "nonsense", check=False).stderr
+    assert "at least 1 example" in _run("ops", "--check", 0, "neg", check=False).stderr

@@ -318,6 +318,35 @@ def test_kernels_on_usual_layers(kernels, shape, weight, stride, padding, groups
     agree(kernels.conv_weight_grad(g, x, weight[2:], *canonical), w_grad, np.float32)
 
 
+@pytest.mark.parametrize("grid", ["with gaps", "folded"])
+def test_either_grid_agrees_with_the_references(kernels, grid, monkeypatch):
+    from tinygrad_cv.ops.cpu import conv_grid
+
+    def forced(rows, channels, sizes, out, kernel_size, stride, before, dilation, lanes):
+        make = conv_grid.forward_grid if grid == "with gaps" or dilation[2] != 1 else conv_grid.folded_grid
+        return make(channels, sizes, out, kernel_size, stride, before, dilation)
+
+    monkeypatch.setattr(kernels, "source_grid", forced)
+    rng = np.random.default_rng(41)
+    for i in range(60):
+        (x, w, b), attributes = conv_case(rng, i % 3 + 1, scale=2)
+        canonical, out, _, w_grad = references(x, w, b, attributes)
+        agree(kernels.conv_forward(x, w, b, *canonical), out, np.float64)
+        agree(kernels.conv_weight_grad(out, x, w.shape[2:], *canonical), w_grad, np.float64)
+
+
+@pytest.mark.parametrize("stride", [(2, 1, 1), (1, 2, 1), (3, 2, 1), (1, 1, 2)])
+def test_input_gradients_of_steps_along_some_axes_only(kernels, stride):
+    rng = np.random.default_rng(42)
+    for kernel in ((1, 1, 1), (1, 1, 2), (2, 3, 1), (3, 2, 2)):
+        x, w = rng.standard_normal((2, 4, 5, 6, 7)), rng.standard_normal((6, 2, *kernel))
+        attributes = {"stride": stride, "padding": 0, "dilation": 1, "groups": 2}
+        canonical, out, x_grad, w_grad = references(x, w, None, attributes)
+        agree(kernels.conv_forward(x, w, None, *canonical), out, np.float64)
+        agree(kernels.conv_input_grad(out, w, x.shape[2:], *canonical), x_grad, np.float64)
+        agree(kernels.conv_weight_grad(out, x, kernel, *canonical), w_grad, np.float64)
+
+
 def test_kernels_read_any_layout(kernels):
     rng = np.random.default_rng(32)
     x = rng.standard_normal((9, 8, 3, 2)).transpose(3, 2, 1, 0)[:, :, ::-1]

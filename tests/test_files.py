@@ -1,5 +1,6 @@
 """Weights files: round trips, atomic writes, and every kind of damage."""
 
+import io
 import json
 import os
 import pickle
@@ -119,10 +120,12 @@ def test_missing_file_and_directory_are_named(tmp_path):
 def test_save_refuses_what_is_no_tensor_and_leaves_the_old_file(tmp_path):
     path = tmp_path / "w.safetensors"
     tg.save({"w": tg.ones(1)}, path)
-    with pytest.raises(TypeError, match="'x' is a int"):
-        tg.save({"w": tg.zeros(1), "x": 3}, path)
-    with pytest.raises(TypeError, match="mapping"):
-        tg.save(tg.ones(1), path)
+    with pytest.raises(TypeError, match="/x is a object"):
+        tg.save({"w": tg.zeros(1), "x": object()}, path)
+    with pytest.raises(TypeError, match=r"save its state_dict\(\), not the Linear"):
+        tg.save(tg.nn.Linear(2, 2), path)
+    with pytest.raises(TypeError, match="metadata goes with a mapping"):
+        tg.save({"w": tg.zeros(1), "x": 3}, path, {"note": 1})
     with pytest.raises(ValueError, match="JSON"):
         tg.save({"w": tg.zeros(1)}, path, {"loss": float("nan")})
     assert tg.load(path)["w"].item() == 1 and os.listdir(tmp_path) == ["w.safetensors"]
@@ -162,3 +165,54 @@ def test_states_keep_nested_structure(tmp_path):
     tg.save({"w": tg.ones(1)}, tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match="not a training checkpoint"):
         load_state(tmp_path / "w.safetensors")
+
+
+def test_nested_objects_come_back_as_they_were(tmp_path):
+    model = tg.nn.Linear(2, 3)
+    optimizer = tg.optim.Adam(model.parameters())
+    model(tg.ones(1, 2)).sum().backward()
+    optimizer.step()
+    saved = {
+        "epoch": 3, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": float("inf"), "names": ("a", None),
+        "a/b": tg.ones(1), "a": {"b": tg.zeros(2)}, 7: [True, 1.5],
+    }  # fmt: skip
+    tg.save(saved, tmp_path / "state.pt")
+    loaded = tg.load(tmp_path / "state.pt", map_location=tg.device("cpu"), weights_only=True)
+    assert {k: loaded[k] for k in ("epoch", "best", "names", 7)} == {
+        "epoch": 3,
+        "best": float("inf"),
+        "names": ("a", None),
+        7: [True, 1.5],
+    }
+    assert loaded["a/b"].tolist() == [1.0] and loaded["a"]["b"].tolist() == [0.0, 0.0]
+    other = tg.nn.Linear(2, 3)
+    other.load_state_dict(loaded["model"])
+    assert np.array_equal(other.weight.detach().numpy(), model.weight.detach().numpy())
+    again = tg.optim.Adam(other.parameters())
+    again.load_state_dict(loaded["optimizer"])
+    state = again.state_dict()["state"][0]
+    assert state["step"] == 1 and np.array_equal(
+        state["exp_avg"].numpy(), optimizer.state_dict()["state"][0]["exp_avg"].numpy()
+    )
+
+
+def test_file_objects_are_written_and_read():
+    buffer = io.BytesIO()
+    tg.save({"w": tg.arange(3)}, buffer)
+    buffer.seek(0)
+    assert tg.load(buffer, map_location="cpu", weights_only=False)["w"].tolist() == [0, 1, 2]
+    with pytest.raises(tg.CheckpointError, match="truncated"):
+        tg.load(io.BytesIO(b"abc"))
+
+
+def test_load_refuses_what_asks_for_what_is_not_there(tmp_path):
+    tg.save({"w": tg.ones(1)}, tmp_path / "w.pt")
+    for options, error, message in [
+        ({"map_location": "cuda"}, RuntimeError, "cuda"),
+        ({"map_location": "gpu"}, ValueError, "unknown device"),
+        ({"map_location": lambda storage, place: storage}, TypeError, "files name no device"),
+        ({"pickle_module": io}, TypeError, "nothing is ever unpickled"),
+        ({"mmap": True}, ValueError, "mmap"),
+    ]:
+        with pytest.raises(error, match=message):
+            tg.load(tmp_path / "w.pt", **options)

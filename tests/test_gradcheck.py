@@ -238,3 +238,69 @@ def test_existing_gradients_and_inputs_are_untouched() -> None:
     gradcheck(tg.exp, x)
     gradgradcheck(tg.exp, x)
     assert np.array_equal(x.grad.numpy(), before) and np.array_equal(x.detach().numpy(), values)
+
+
+# PyTorch's options ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_signatures_are_pytorchs() -> None:
+    import inspect
+
+    torch = pytest.importorskip("torch")
+    for name in ("gradcheck", "gradgradcheck"):
+        mine = inspect.signature(getattr(tg.autograd, name)).parameters
+        theirs = inspect.signature(getattr(torch.autograd, name)).parameters
+        assert {n: p.kind for n, p in theirs.items()}.items() <= {n: p.kind for n, p in mine.items()}.items()
+        same = set(theirs) - {"eps", "atol", "rtol"}
+        assert {n: theirs[n].default for n in same} == {n: mine[n].default for n in same}
+
+
+def test_options_that_have_a_meaning_are_taken() -> None:
+    x = normal(3, 2)
+    asked = {
+        "check_grad_dtypes": True,
+        "check_batched_grad": True,
+        "check_undefined_grad": True,
+        "fast_mode": True,
+        "masked": False,
+    }
+    assert gradcheck(lambda a: (a.exp(), a.sum(0)), x, **asked, check_backward_ad=True)
+    assert gradgradcheck(lambda a: (a.exp() * a).sum(0), x, **asked, gen_non_contig_grad_outputs=True, check_rev_over_rev=True)
+    assert gradgradcheck(lambda a: a.exp(), x, tg.randn(3, 2, dtype=tg.float64), gen_non_contig_grad_outputs=True)
+
+
+def test_upstream_gradients_have_gaps_when_asked() -> None:
+    strides = []
+
+    def watch(upstream: Any, a: Any) -> Any:
+        strides.append(upstream.is_contiguous())
+        return upstream * 2 * a
+
+    gradgradcheck(rule(lambda a: a * a, watch), normal(3, 2), gen_non_contig_grad_outputs=True)
+    assert not any(strides)
+
+
+def test_a_rule_that_forgets_its_undefined_gradients_is_caught() -> None:
+    class Two(Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any) -> Any:
+            ctx.set_materialize_grads(False)
+            return a * 2, a * 3
+
+        @staticmethod
+        def backward(ctx: Any, first: Any, second: Any) -> Any:
+            return None if first is None or second is None else 2 * first + 3 * second
+
+    with pytest.raises(GradcheckError, match="outputs taken one by one do not add up"):
+        gradcheck(Two.apply, normal(3))
+    assert gradcheck(Two.apply, normal(3), check_undefined_grad=False)
+
+
+@pytest.mark.parametrize(("check", "options"), [
+    (gradcheck, {"check_forward_ad": True}), (gradcheck, {"check_batched_forward_grad": True}), (gradcheck, {"masked": True}),
+    (gradcheck, {"check_backward_ad": False}), (gradgradcheck, {"check_fwd_over_rev": True}),
+    (gradgradcheck, {"check_rev_over_rev": False}), (gradgradcheck, {"masked": True}),
+])  # fmt: skip
+def test_options_that_ask_for_what_is_not_there_are_refused(check: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))}.* is not supported: "):
+        check(tg.exp, normal(3), **options)

@@ -134,3 +134,23 @@ def test_record_names_function_arguments():
     g = graph.record(lambda images, scale: images * scale, tg.ones(2), tg.ones(2))
     assert [n.name for n in g if n.kind == "input"] == ["images", "scale"]
     assert np.array_equal(g["n2"].value, [1, 1])
+
+
+def test_variable_names_are_found_in_calling_functions_and_among_globals():
+    near, shared = tg.ones(1), tg.zeros(1)
+    scope = {"tg": tg, "graph": graph, "far": tg.ones(2), "shared": tg.ones(3), "_hidden": tg.ones(1)}
+    exec(
+        "def inner(own):\n    return graph.variable_names()\ndef outer(value):\n    between = value\n    return inner(tg.ones(4))",
+        scope,
+    )
+    found = scope["outer"](near)
+    assert found["own"].shape == (4,) and found["between"] is near and found["near"] is near
+    assert found["shared"] is shared and found["far"] is scope["far"] and "_hidden" not in found
+    assert next(iter(found)) == "own" and list(found)[-1] == "far"
+
+
+def test_pictures_name_global_variables():
+    scope = {"tg": tg, "gx": tg.ones(3, requires_grad=True), "gw": tg.ones(3, requires_grad=True)}
+    exec("def show():\n    z = (gx * gw).sum()\n    return str(tg.viz.draw(z))", scope)
+    text = scope["show"]()
+    assert "gx (3,)" in text and "gw (3,)" in text and "z = sum" in text and "parameter" not in text

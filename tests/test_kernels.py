@@ -726,6 +726,26 @@ def test_sums_have_the_same_bits_at_any_number_of_threads(name: str, dtype) -> N
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("size", [4, 9, 20, 40])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_where_the_result_lies_changes_no_bit(dtype: str, size: int) -> None:
+    from tinygrad_cv.ops.cpu import softmax
+
+    rng = np.random.default_rng(0)
+    buffer, labels, losses = np.empty(600, dtype), np.zeros(1, np.int64), np.empty(1, dtype)
+    x = buffer[:size].reshape(1, size)
+    for values in rng.standard_normal((20, size)).astype(dtype):
+        found: dict[str, set[bytes]] = {"softmax": set(), "cross_entropy": set()}
+        for gap in range(0, 300, 5):
+            x[...] = values
+            out = buffer[size + gap : 2 * size + gap].reshape(1, size)
+            softmax.softmax_rows.serial(x, out, 1, 0)
+            found["softmax"].add(out.tobytes())
+            softmax.cross_entropy_rows.serial(x, labels, losses, False, -100, 0.0, losses, out, 1, 0)
+            found["cross_entropy"].add(out.tobytes() + losses.tobytes())
+        assert {name: len(results) for name, results in found.items()} == {"softmax": 1, "cross_entropy": 1}
+
+
 def test_kernels_go_serial_while_other_programs_hold_the_cores_and_come_back():
     watch = crowding.Crowding()
     waited = iter([0, 1_000_000, 19_000_000, 19_000_000, 19_000_000])

@@ -273,7 +273,7 @@ def test_the_extra_columns_of_a_full_svd_have_no_gradient():
         tg.linalg.svd(A).U.sum().backward()
 
 
-def test_symmetric_factorisations_have_symmetric_gradients_and_refuse_others():
+def test_symmetric_factorisations_have_symmetric_gradients():
     torch = pytest.importorskip("torch")
     base = random(3, 3)
     matrix = base @ base.T + np.eye(3)
@@ -289,9 +289,47 @@ def test_symmetric_factorisations_have_symmetric_gradients_and_refuse_others():
         np.testing.assert_allclose(x.grad.numpy(), x.grad.numpy().T, atol=1e-12)
         symmetric = (y.grad + y.grad.mT) / 2
         np.testing.assert_allclose(x.grad.numpy(), symmetric.numpy(), atol=1e-9)
-    for function in (tg.linalg.eigh, tg.linalg.cholesky, tg.linalg.eigvalsh):
-        with pytest.raises(ValueError, match=r"expected symmetric matrices.*A.tril\(\)"):
-            function(tg.tensor([[2.0, 1.0], [0.0, 2.0]]))
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_symmetric_factorisations_read_the_named_triangle(upper):
+    torch = pytest.importorskip("torch")
+    base = random(2, 3, 3)
+    matrix = base @ base.swapaxes(-1, -2) + np.eye(3)
+    matrix[1] += np.tril(random(3, 3, seed=2), -1) if upper else np.triu(random(3, 3, seed=2), 1)  # the first stays symmetric
+    triangle = "U" if upper else "L"
+    for ours, theirs in (
+        (lambda a: tg.linalg.cholesky(a, upper=upper), lambda a: torch.linalg.cholesky(a, upper=upper)),
+        (lambda a: tg.linalg.eigh(a, triangle)[1] ** 2, lambda a: torch.linalg.eigh(a, triangle)[1] ** 2),
+        (lambda a: tg.linalg.eigvalsh(a, triangle).diag_embed(), lambda a: torch.linalg.eigvalsh(a, triangle).diag_embed()),
+    ):
+        upstream = random(2, 3, 3, seed=1)
+        x, y = leaf(matrix), torch.tensor(matrix, requires_grad=True)
+        out, expected = ours(x), theirs(y)
+        np.testing.assert_allclose(out.detach().numpy(), expected.detach().numpy(), atol=1e-12)
+        out.backward(tg.tensor(upstream))
+        expected.backward(torch.tensor(upstream))
+        np.testing.assert_allclose(x.grad.numpy(), ((y.grad + y.grad.mT) / 2).numpy(), atol=1e-9)
+    with pytest.raises(ValueError, match=r"^linalg.eigvalsh: UPLO must be 'L' or 'U', got 'X'"):
+        tg.linalg.eigvalsh(tg.eye(2), "X")
+
+
+@pytest.mark.parametrize("some", [True, False])
+def test_the_older_svd_returns_v_not_its_transpose(some):
+    torch = pytest.importorskip("torch")
+    matrix = random(4, 3)
+    ours, theirs = tg.svd(tg.tensor(matrix), some), torch.svd(torch.tensor(matrix), some)
+    assert ours._fields == ("U", "S", "V")
+    for mine, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(np.abs(mine.numpy()), np.abs(expected.numpy()), atol=1e-12)
+    np.testing.assert_allclose((ours.U[:, :3] * ours.S @ ours.V.mT).numpy(), matrix, atol=1e-12)
+    plain = tg.tensor(matrix).svd(compute_uv=False)
+    assert [t.shape for t in plain] == [(4, 4), (3,), (3, 3)] and not plain.U.any() and not plain.V.any()
+
+
+def test_logdet_of_negative_and_vanishing_determinants():
+    determinants = tg.tensor([[[2.0, 0.0], [0.0, 3.0]], [[0.0, 1.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    np.testing.assert_allclose(determinants.logdet().numpy(), [np.log(6), np.nan, -np.inf], rtol=1e-6)
 
 
 @pytest.mark.parametrize("left", [True, False])
@@ -354,3 +392,15 @@ def test_costs_of_products_count_multiplications_and_additions():
     assert cost["bmm"]((2, 3, 4), (2, 4, 5)) == (240, 4 * (24 + 40 + 30))
     assert cost["linear"]((3, 4), (5, 4), (5,)) == (135, 4 * (12 + 20 + 15 + 5))
     assert cost["linear_weight_grad"]((3, 5), (3, 4)) == (120, 4 * (15 + 12 + 20))
+
+
+def test_hermitian_is_checked_and_gives_the_symmetric_pseudo_inverse():
+    base = random(3, 2)
+    matrix = base @ base.T
+    assert tg.linalg.matrix_rank(tg.tensor(matrix), hermitian=True).item() == 2
+    np.testing.assert_allclose(
+        tg.linalg.pinv(tg.tensor(matrix), rtol=1e-9, hermitian=True).numpy(), np.linalg.pinv(matrix, 1e-9), atol=1e-9
+    )
+    for function in (tg.linalg.matrix_rank, tg.linalg.pinv):
+        with pytest.raises(ValueError, match=r"^linalg\.\w+: expected symmetric matrices for hermitian=True.*A.tril\(\)"):
+            function(tg.tensor([[2.0, 1.0], [0.0, 2.0]]), hermitian=True)

@@ -42,6 +42,21 @@ SCHEDULES = [
     ("CosineAnnealingWarmRestarts", {"T_0": 5}),
     ("OneCycleLR", {"max_lr": 0.5, "total_steps": 24}),
     ("OneCycleLR", {"max_lr": [0.5, 0.1], "epochs": 4, "steps_per_epoch": 6, "pct_start": 0.25, "anneal_strategy": "linear"}),
+    (
+        "OneCycleLR",
+        {"max_lr": 0.5, "total_steps": 24, "three_phase": True, "base_momentum": [0.8, 0.7], "max_momentum": [0.9, 0.95]},
+    ),
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 24, "pct_start": 0.4, "three_phase": True, "anneal_strategy": "linear"}),
+    ("MultiplicativeLR", {"lr_lambda": lambda t: 0.9 if t % 2 else 0.8}),
+    ("MultiplicativeLR", {"lr_lambda": [lambda t: 0.95, lambda t: t / (1 + t)]}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 4}),
+    (
+        "CyclicLR",
+        {"base_lr": [0.01, 0.02], "max_lr": [0.1, 0.3], "step_size_up": 2, "step_size_down": 5, "mode": "triangular2"},
+    ),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3, "mode": "exp_range", "gamma": 0.97, "base_momentum": 0.6}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3, "scale_fn": lambda c: 1 / c, "cycle_momentum": False}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3, "scale_fn": lambda t: 0.9**t, "scale_mode": "iterations"}),
 ]
 
 
@@ -62,7 +77,7 @@ def test_schedule_is_pytorchs(name, kwargs):
             scheduler.step(), expected.step()
 
 
-@pytest.mark.parametrize("name, kwargs", [s for s in SCHEDULES if s[0] != "OneCycleLR"])
+@pytest.mark.parametrize("name, kwargs", [s for s in SCHEDULES if s[0] not in ("OneCycleLR", "MultiplicativeLR")])
 def test_closed_form_agrees_with_stepping(name, kwargs):
     stepped, jumped = ours(), ours()
     a, b = getattr(schedules, name)(stepped, **kwargs), getattr(schedules, name)(jumped, **kwargs)
@@ -226,3 +241,23 @@ def test_one_cycle_moves_beta1_of_adam():
     optimizer = optim.Adam([nn.Parameter(tg.ones(1))], betas=(0.9, 0.99))
     schedules.OneCycleLR(optimizer, 0.1, total_steps=10)
     assert optimizer.param_groups[0]["betas"] == (pytest.approx(0.95), 0.99)
+
+
+def test_cycles_move_beta1_and_refuse_what_makes_no_sense():
+    optimizer = optim.Adam([nn.Parameter(tg.ones(1))])
+    scheduler = schedules.CyclicLR(optimizer, 0.1, 0.5, step_size_up=2, base_momentum=0.8, max_momentum=0.9)
+    assert [optimizer.param_groups[0]["betas"][0] for _ in range(5) if scheduler.step() is None] == pytest.approx(
+        [0.85, 0.8, 0.85, 0.9, 0.85]
+    )
+    for options, message in [
+        ({"mode": "square"}, "'triangular', 'triangular2' or 'exp_range'"),
+        ({"scale_mode": "turn"}, "'cycle' or 'iterations'"),
+        ({"step_size_up": 0}, "step sizes must be positive"),
+        ({"base_momentum": [0.1, 0.2]}, "base_momentum: expected 1 values"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            schedules.CyclicLR(optimizer, 0.1, 0.5, **options)
+    with pytest.raises(ValueError, match="cycle_momentum needs"):
+        schedules.CyclicLR(optim.Adagrad([nn.Parameter(tg.ones(1))]), 0.1, 0.5)
+    with pytest.raises(ValueError, match="expected 1 functions"):
+        schedules.MultiplicativeLR(optimizer, [abs, abs])

@@ -131,3 +131,25 @@ def test_batched_upstreams_give_one_gradient_each() -> None:
     np.testing.assert_allclose(second.numpy(), upstream.sum(0) * np.exp(x.detach().numpy()), rtol=1e-12)
     with pytest.raises(ValueError, match="is_grads_batched=True needs grad_outputs"):
         tg.autograd.grad(x.exp(), [x], is_grads_batched=True)
+
+
+def test_set_detect_anomaly_is_a_function_and_a_context_manager() -> None:
+    def bad() -> None:
+        x = tg.tensor([0.0], requires_grad=True)
+        (x.sqrt() * 0).sum().backward()
+
+    try:
+        tg.autograd.set_detect_anomaly(True)
+        assert tg.is_anomaly_enabled() and tg.autograd.is_anomaly_enabled()
+        with pytest.raises(RuntimeError, match="sqrt"):
+            bad()
+        with tg.autograd.set_detect_anomaly(False):
+            bad()
+        assert tg.is_anomaly_enabled()
+        tg.autograd.set_detect_anomaly(True, check_nan=False)
+        assert not tg.is_anomaly_enabled()
+    finally:
+        tg.autograd.set_detect_anomaly(False)
+    with tg.autograd.set_detect_anomaly(True), pytest.raises(RuntimeError, match="sqrt"):
+        bad()
+    assert not tg.is_anomaly_enabled()

@@ -539,3 +539,33 @@ def test_adam_with_decoupled_decay_is_adamw():
         first.step()
         second.step()
     assert all(np.array_equal(x, y) for x, y in zip(snapshot(a), snapshot(b), strict=True))
+
+
+def test_step_hooks_run_around_the_step_as_in_pytorch():
+    torch = pytest.importorskip("torch")
+    logs = []
+    for module, leaf in ((tg, nn.Parameter(tg.ones(1))), (torch, torch.nn.Parameter(torch.ones(1)))):
+        optimizer, log = module.optim.SGD([leaf], lr=0.5), []
+
+        def before(opt, args, kwargs, leaf=leaf, log=log):
+            log.append(("before", leaf.item(), args[0] is opt, len(args), kwargs))
+
+        def after(opt, args, kwargs, leaf=leaf, log=log):
+            log.append(("after", leaf.item(), args[0] is opt, len(args), kwargs))
+
+        def replace(opt, args, kwargs, log=log):
+            return (opt, lambda: log.append("closure")), {}
+
+        first, second = optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
+        leaf.grad = module.ones(1)
+        optimizer.step()
+        first.remove()
+        third = optimizer.register_step_pre_hook(replace)
+        optimizer.step()
+        third.remove(), second.remove()
+        optimizer.step()
+        optimizer.register_step_pre_hook(lambda *_: 3)
+        with pytest.raises(RuntimeError, match="must return None or a tuple"):
+            optimizer.step()
+        logs.append([*log, leaf.item()])
+    assert logs[0] == logs[1] and len(logs[0]) == 5

@@ -183,3 +183,9 @@ def test_internal_operators_are_not_offered_as_functions():
 
     assert not any(f"def {name}(" in stubs.generate() for name in internal)
     assert tg.sigmoid_backward is tg.registry.get("sigmoid_backward").function
+
+
+def test_in_place_functions_are_listed():
+    names = set(dir(tg.nn.functional))
+    assert {"relu_", "elu_", "threshold_", "relu", "conv2d"} <= names and "conv2d_" not in names
+    assert all(callable(getattr(tg.nn.functional, name)) for name in names)

@@ -10,7 +10,7 @@ import pytest
 
 import tinygrad_cv as tg
 from tinygrad_cv import registry
-from tinygrad_cv.extend import Array, Composite, Elementwise, Integers, Op, Real, call, elementwise, op
+from tinygrad_cv.extend import Array, Composite, Elementwise, Integers, OneOf, Op, Real, call, elementwise, op
 from tinygrad_cv.testing import OpCheckError, check_op
 
 
@@ -261,14 +261,54 @@ def test_integer_domains_reach_the_operator_as_integers() -> None:
 
 def test_list_ops_tells_what_each_declaration_says():
     listed = tg.ops.list_ops()
-    keys = {"name", "provider", "formula", "signature", "devices", "kind", "rule", "internal", "domain", "reference", "test"}
-    assert len(listed) > 300 and all(set(o) == keys and all(o[k] for k in keys - {"devices", "internal"}) for o in listed)
+    keys = {
+        "name",
+        "aliases",
+        "provider",
+        "formula",
+        "signature",
+        "devices",
+        "kind",
+        "rule",
+        "internal",
+        "domain",
+        "reference",
+        "test",
+    }
+    assert len(listed) > 300 and all(
+        set(o) == keys and all(o[k] for k in keys - {"aliases", "devices", "internal"}) for o in listed
+    )
     assert [o["internal"] for o in listed if o["name"] in ("tanh", "tanh_backward")] == [False, True]
     conv = next(o for o in listed if o["name"] == "conv2d")
-    assert (
-        conv["signature"].startswith("conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None")
-        and conv["test"] == "not run"
-    )
+    assert conv["signature"].startswith("conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None")
+
+
+def test_list_ops_tells_what_an_operator_is_tested_on():
+    domains = {o["name"]: o["domain"] for o in tg.ops.list_ops(names=["ceil", "sigmoid_backward", "conv2d", "scatter_add"])}
+    assert domains["ceil"] == "input: real in [-2.6, 2.6], avoiding -2, -1, 0, 1, 2"
+    assert domains["sigmoid_backward"] == "grad_output: real in [-2, 2]; output: real in [0.1, 0.9]"
+    assert "weight: 4 axes, real in [-" in domains["conv2d"] and "index: 1 to 3 axes, integer in [0, " in domains["scatter_add"]
+    assert not any("<locals>" in o["domain"] or "lambda" in o["domain"] or "raises" in o["domain"] for o in tg.ops.list_ops())
+    declare("options", options={"domain": elementwise(Integers(0, 3), mode=OneOf(("a", "b")), power=Real(1, 2), exact=True)},
+            reference=lambda input, mode="a", power=1.0, exact=True: input, differentiable=False, grad_input=None)  # fmt: skip
+    (row,) = tg.ops.list_ops(names=["options"])
+    assert row["domain"] == "input: integer in [0, 2]; mode: one of 'a', 'b'; power: real in [1, 2]; exact: True"
+
+
+def test_list_ops_remembers_what_was_checked():
+    declare()
+    assert tg.ops.list_ops(names=["triple"])[0]["test"] == "not run"
+    result = check_op("triple", examples=4)
+    assert tg.ops.list_ops(names=["triple"])[0]["test"] == f"ok: 4 examples, {sum(result.checks.values())} comparisons"
+    assert tg.testing.last_result("triple") is result
+    declare(grad_input=lambda upstream: upstream * 2, options={"override": True})
+    assert tg.ops.list_ops(names=["triple"])[0]["test"] == "not run"
+    with pytest.raises(OpCheckError):
+        check_op("triple", examples=2)
+    assert tg.ops.list_ops(names=["triple"])[0]["test"].startswith("failed: triple")
+    assert tg.ops.list_ops(check=2, names=["neg"])[0]["test"].startswith("ok: 2 examples")
+    with pytest.raises(KeyError, match="no operator is called 'nonsense'"):
+        tg.ops.list_ops(names=["nonsense"])
 
 
 def test_an_internal_operator_is_listed_as_such_and_works_like_any_other():
@@ -292,3 +332,18 @@ def test_annotations_may_be_evaluated_or_text():
         optional.__annotations__ = {"input": Array, "other": annotation}
         operator = declare(base=Op, reference=optional, nondiff=("other",), options={"override": True})
         assert operator.tensor_params == ("input", "other") and operator.optional_tensors == {"other"}
+
+
+def test_aliases_have_owners_follow_an_override_and_go_with_the_operator():
+    first = declare(options={"aliases": ("threefold",), "inplace": True, "keywords": {"value": "input"}})
+    x = tg.ones(2)
+    assert tg.threefold(x).tolist() == x.threefold().tolist() == x.clone().threefold_().tolist() == tg.triple(value=x).tolist()
+    assert "threefold" in dir(tg) and "threefold_" in dir(tg) and registry.get("threefold") is first
+    with pytest.raises(ValueError, match="'threefold' is registered by"):
+        declare("threefold")
+    second = declare(options={"override": True})
+    assert registry.get("threefold") is second and second.aliases == ("threefold",)
+    registry.unregister("triple")
+    assert not hasattr(tg, "threefold") and not hasattr(x, "threefold") and not hasattr(x, "threefold_")
+    with pytest.raises(TypeError, match="keywords must give parameters another name"):
+        declare(options={"keywords": {"size": "shape"}})

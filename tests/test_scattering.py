@@ -157,7 +157,7 @@ X, INDEX = tg.zeros(2, 3), tg.tensor([[0], [1]])
         (lambda: X.index_put((tg.tensor([7]),), tg.tensor(1.0)), IndexError, "index_put: index 7 is out of range"),
         (lambda: X.index_put((tg.tensor([0]),), tg.ones(5)), ValueError, "index_put: a value of shape"),
         (lambda: tg.where(X > 0, X), TypeError, "where: give both input and other, or neither"),
-        (lambda: X.clip(), ValueError, "clip: at least one of min and max"),
+        (lambda: X.clip(), ValueError, "clamp: at least one of min and max"),
         (lambda: tg.add(X, X, out=X), TypeError, r"add: .*no out=; write y = add\(\.\.\.\), or y\.copy_"),
         (lambda: tg.sum(X, out=X), TypeError, "sum: .*no out="),
     ],

@@ -131,3 +131,45 @@ def test_numpy_gets_no_tensor_that_requires_grad() -> None:
 
 def test_an_empty_tensor_prints_its_dtype() -> None:
     assert repr(tg.zeros(0)) == "tensor([])" and repr(tg.zeros(0, dtype=tg.int64)) == "tensor([], dtype=int64)"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "linspace(4.3, -3, 50, dtype=p.int64)", "linspace(0, 10, 4, dtype=p.uint8)", "linspace(p.tensor(-2.0), -3, 4, dtype=p.float64)",
+        "linspace(0.1, 0.7, 7, dtype=p.float64)", "linspace(p.tensor(0.0), p.tensor(1), 3)", "linspace(2, 5, 1)", "linspace(2, 5, 0)",
+        "linspace(2, 5, 2, dtype=p.int32)", "arange(0.1, -7.9, -4.0, dtype=p.int64)", "arange(0.5, 7.9, 2.5, dtype=p.int64)",
+        "arange(0.5, 7.9, 2.5, dtype=p.uint8)", "arange(-3, 3, dtype=p.uint8)", "arange(2**53, 2**53 + 3)", "arange(1, 2, 0.3)",
+        "arange(0.5, 0.7, dtype=p.int64)", "arange(5, 5)", "zeros(3, pin_memory=False, layout=p.strided, dtype=p.int32)",
+        "eye(2, 3, layout=None)", "tensor([1.0], pin_memory=False)", "ones_like(p.ones(2), memory_format=p.preserve_format)",
+    ],
+)  # fmt: skip
+def test_creators_agree_with_pytorch(call):
+    torch = pytest.importorskip("torch")
+    named = {"strided": "strided", "preserve_format": "preserve_format"}  # formats are given by their names here
+    namespace = type("Package", (), {**{k: getattr(tg, k) for k in dir(tg) if not k.startswith("_")}, **named})
+    ours, theirs = eval(f"p.{call}", {"p": namespace}), eval(f"p.{call}", {"p": torch})
+    assert f"torch.{ours.dtype}" == str(theirs.dtype)
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-15 if ours.dtype != tg.float32 else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: tg.eye(-1), ValueError, "eye: sizes must not be negative"),
+        (lambda: tg.eye(2.5), TypeError, "eye: sizes must be integers"),
+        (lambda: tg.arange(0, float("inf")), ValueError, "arange: start, end and step must be finite, got 0, inf, 1"),
+        (lambda: tg.arange(float("nan")), ValueError, "arange: .* finite"),
+        (lambda: tg.arange(0, 3, 0.5, dtype=tg.int64), ValueError, "arange: step 0.5 is 0 in int64"),
+        (lambda: tg.arange(3, dtype=tg.bool), TypeError, "arange: expected an integer or floating dtype, got bool"),
+        (lambda: tg.linspace(0, 1, 2.5), TypeError, "linspace: sizes must be integers"),
+        (lambda: tg.linspace(0, 1, -1), ValueError, "linspace: sizes must not be negative"),
+        (lambda: tg.linspace(tg.zeros(1), 1, 3), ValueError, r"linspace: start and end must be numbers or 0-d .*\(1,\)"),
+        (lambda: tg.linspace("0", 1, 3), TypeError, "linspace: start and end must be numbers, got str"),
+        (lambda: tg.zeros(3, pin_memory=True), ValueError, "zeros: pin_memory must be False or None, got True"),
+        (lambda: tg.ones_like(tg.ones(2), memory_format="channels_last"), ValueError, "ones_like: memory_format must be"),
+    ],
+)
+def test_creators_name_themselves_in_errors(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()

@@ -75,7 +75,7 @@ WITHOUT = {
 }  # fmt: skip
 
 # Outputs that PyTorch itself determines only up to a sign, column by column.
-SIGN_FREE = {"linalg.eigh", "linalg.svd"}
+SIGN_FREE = {"linalg.eigh", "linalg.svd", "svd"}
 # An index may occur twice here: one of the values wins and the others get no gradient, where PyTorch's backward gives them one.
 OVERWRITTEN = {"index_copy": "source", "scatter": "src", "index_put": "values"}
 
@@ -160,7 +160,7 @@ ELEMENTWISE = [n for n in COMPARED if registry.get(n).elementwise and n not in R
 
 
 # Optional tensors without which there is nothing to promote with.
-_TENSORS_BESIDE = {"clamp": ["min"], "clip": ["min"], "where": ["input", "other"]}
+_TENSORS_BESIDE = {"clamp": ["min"], "where": ["input", "other"]}
 
 
 def _operands(operator: registry.Operator, first: np.dtype, second: object, zero_dim: bool = False) -> list[object]:

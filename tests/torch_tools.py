@@ -16,8 +16,7 @@ import torch
 from tinygrad_cv.registry import Operator
 
 IGNORED = {
-    "out", "dtype", "layout", "device", "requires_grad", "pin_memory", "memory_format", "generator", "size_average", "reduce",
-    "_stacklevel", "compute_mode", "names",
+    "out", "dtype", "layout", "device", "requires_grad", "pin_memory", "memory_format", "generator", "_stacklevel", "compute_mode", "names",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ Importing it imports NumPy and itself: Numba, graphviz, matplotlib and Hypothesi
 from __future__ import annotations
 
 import importlib
+import math as _math
 import os.path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from ._version import __version__
 from .autograd import (
     enable_grad,
     inference_mode,
+    is_anomaly_enabled,
     is_grad_enabled,
     is_inference_mode_enabled,
     no_grad,
@@ -28,8 +30,7 @@ from .autograd import (
 )
 from .creation import *  # noqa: F403
 from .creation import __all__ as _creators
-from .devices import Device
-from .devices import as_device as device
+from .devices import Device, get_default_device, set_default_device
 from .dtypes import (
     bool_,
     float16,
@@ -44,17 +45,23 @@ from .dtypes import (
     set_default_dtype,
     uint8,
 )
+from .queries import is_floating_point, is_tensor, numel
 from .random import (
     Generator,
     are_deterministic_algorithms_enabled,
     get_rng_state,
     initial_seed,
+    is_deterministic_algorithms_warn_only_enabled,
     manual_seed,
+    seed,
     set_rng_state,
     use_deterministic_algorithms,
 )
 from .registry import find as _find
 
+inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
+device = Device
+dtype = dtypes.np.dtype
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 bool = bool_
@@ -63,14 +70,32 @@ from . import indexing  # isort: skip  (puts `x[...]` on Tensor)
 from . import ops  # type: ignore[attr-defined]  # isort: skip  (registers the built-in operators)
 
 _LAZY_MODULES = (
-    "cli", "data", "domain", "extend", "graph", "kernels", "linalg", "models", "nn", "optim", "random", "testing", "train", "viz",
+    "accelerator", "backends", "cli", "cuda", "data", "domain", "extend", "graph", "kernels", "linalg", "models", "nn", "optim",
+    "random", "testing", "train", "utils", "viz",
 )  # fmt: skip
 _LAZY_NAMES = {
     "save": ".files", "load": ".files", "CheckpointError": ".files", "set_num_threads": ".kernels", "get_num_threads": ".kernels",
+    "get_float32_matmul_precision": ".backends", "set_float32_matmul_precision": ".backends",
 }  # fmt: skip
 
 if TYPE_CHECKING:
-    from . import data, extend, graph, kernels, linalg, models, nn, optim, testing, train, viz  # type: ignore[attr-defined]
+    from . import (  # type: ignore[attr-defined]
+        accelerator,
+        backends,
+        cuda,
+        data,
+        extend,
+        graph,
+        kernels,
+        linalg,
+        models,
+        nn,
+        optim,
+        testing,
+        train,
+        utils,
+        viz,
+    )
     from ._operator_stubs import *  # noqa: F403
 
 
@@ -92,13 +117,14 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from .registry import operators
 
-    functions = [o for o in operators() if "." not in o.name and not o.internal]
-    in_place = (o.name + "_" for o in functions if o.has_inplace)
-    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES, *(o.name for o in functions), *in_place})
+    names = {(n, o.has_inplace) for o in operators() if not o.internal for n in (o.name, *o.aliases) if "." not in n}
+    in_place = (name + "_" for name, has_inplace in names if has_inplace)
+    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES, *(name for name, _ in names), *in_place})
 
 
 __all__ = [
-    "Device", "Generator", "Tensor", "__version__", "autograd", "device", "dtypes", "enable_grad", "get_default_dtype",
-    "get_rng_state", "inference_mode", "initial_seed", "is_grad_enabled", "is_inference_mode_enabled", "manual_seed", "no_grad",
-    "ops", "promote_types", "set_default_dtype", "set_grad_enabled", "set_rng_state", *_creators,
+    "Device", "Generator", "Tensor", "__version__", "autograd", "device", "dtype", "dtypes", "e", "enable_grad",
+    "get_default_device", "get_default_dtype", "get_rng_state", "inf", "inference_mode", "initial_seed", "is_anomaly_enabled",
+    "is_floating_point", "is_grad_enabled", "is_inference_mode_enabled", "is_tensor", "manual_seed", "nan", "no_grad", "numel", "ops",
+    "pi", "promote_types", "seed", "set_default_device", "set_default_dtype", "set_grad_enabled", "set_rng_state", *_creators,
 ]  # fmt: skip

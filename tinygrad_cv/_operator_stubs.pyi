@@ -12,6 +12,12 @@ class OperatorMethods:
     def abs_(self) -> Tensor:
         """The absolute value. Its gradient at 0 is 0. TypeError for a bool tensor."""
 
+    def absolute(self) -> Tensor:
+        """The absolute value. Its gradient at 0 is 0. TypeError for a bool tensor."""
+
+    def absolute_(self) -> Tensor:
+        """The absolute value. Its gradient at 0 is 0. TypeError for a bool tensor."""
+
     def acos(self) -> Tensor:
         """The inverse cosine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is -inf."""
 
@@ -37,10 +43,10 @@ class OperatorMethods:
         """beta * input + alpha * sum over b of (batch1 @ batch2)[b]."""
 
     def addcdiv(self, tensor1: Tensor | float, tensor2: Tensor | float, *, value: float = 1) -> Tensor:
-        """input + value * tensor1 / tensor2, elementwise, of shapes that broadcast. TypeError where all are integers."""
+        """input + value * tensor1 / tensor2, elementwise, of shapes that broadcast. TypeError where tensor1 and tensor2 are integers."""
 
     def addcdiv_(self, tensor1: Tensor | float, tensor2: Tensor | float, *, value: float = 1) -> Tensor:
-        """input + value * tensor1 / tensor2, elementwise, of shapes that broadcast. TypeError where all are integers."""
+        """input + value * tensor1 / tensor2, elementwise, of shapes that broadcast. TypeError where tensor1 and tensor2 are integers."""
 
     def addcmul(self, tensor1: Tensor | float, tensor2: Tensor | float, *, value: float = 1) -> Tensor:
         """input + value * tensor1 * tensor2, elementwise, of shapes that broadcast."""
@@ -77,6 +83,48 @@ class OperatorMethods:
 
     def any(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         """Whether any element over `dim` (an axis, several, or all) is nonzero; False of none. bool, or uint8 for uint8 input."""
+
+    def arccos(self) -> Tensor:
+        """The inverse cosine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is -inf."""
+
+    def arccos_(self) -> Tensor:
+        """The inverse cosine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is -inf."""
+
+    def arccosh(self) -> Tensor:
+        """The inverse hyperbolic cosine: NaN below 1; the derivative at 1 is inf."""
+
+    def arccosh_(self) -> Tensor:
+        """The inverse hyperbolic cosine: NaN below 1; the derivative at 1 is inf."""
+
+    def arcsin(self) -> Tensor:
+        """The inverse sine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is inf."""
+
+    def arcsin_(self) -> Tensor:
+        """The inverse sine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is inf."""
+
+    def arcsinh(self) -> Tensor:
+        """The inverse hyperbolic sine."""
+
+    def arcsinh_(self) -> Tensor:
+        """The inverse hyperbolic sine."""
+
+    def arctan(self) -> Tensor:
+        """The inverse tangent in radians."""
+
+    def arctan_(self) -> Tensor:
+        """The inverse tangent in radians."""
+
+    def arctan2(self, other: Tensor | float) -> Tensor:
+        """The angle in radians of the point whose ordinate is `input` and whose abscissa is `other`."""
+
+    def arctan2_(self, other: Tensor | float) -> Tensor:
+        """The angle in radians of the point whose ordinate is `input` and whose abscissa is `other`."""
+
+    def arctanh(self) -> Tensor:
+        """The inverse hyperbolic tangent: -inf and inf at -1 and 1, NaN outside."""
+
+    def arctanh_(self) -> Tensor:
+        """The inverse hyperbolic tangent: -inf and inf at -1 and 1, NaN outside."""
 
     def argmax(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         """The int64 index of the largest element along `dim`, or in the flattened tensor; the first of ties. Not differentiable."""
@@ -205,10 +253,10 @@ class OperatorMethods:
         """`clamp` with a lower bound only, a number or a Tensor."""
 
     def clip(self, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
-        """Another name of `clamp`, which is NumPy's."""
+        """`input` limited to [min, max], either of which may be None, a number or a Tensor; where min > max it is max."""
 
     def clip_(self, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
-        """Another name of `clamp`, which is NumPy's."""
+        """`input` limited to [min, max], either of which may be None, a number or a Tensor; where min > max it is max."""
 
     def clone(self) -> Tensor:
         """A copy of `input` in memory of its own, in row-major order; gradients flow through."""
@@ -258,6 +306,9 @@ class OperatorMethods:
     def cumsum_(self, dim: int, *, dtype: Any = None) -> Tensor:
         """Running sums along `dim`. Integers and booleans sum in int64; `dtype` is the dtype summed in."""
 
+    def det(self) -> Tensor:
+        """The determinants of square matrices (..., n, n). The gradient, the cofactors, is right for singular matrices too."""
+
     def diag(self, diagonal: int = 0) -> Any:
         """Of a matrix, a copy of its `diagonal`-th diagonal; of a vector, the square matrix that has it there."""
 
@@ -277,6 +328,12 @@ class OperatorMethods:
         """input / other, elementwise, with broadcasting and promotion."""
 
     def div_(self, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
+        """input / other, elementwise, with broadcasting and promotion."""
+
+    def divide(self, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
+        """input / other, elementwise, with broadcasting and promotion."""
+
+    def divide_(self, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
         """input / other, elementwise, with broadcasting and promotion."""
 
     def dot(self, tensor: Tensor) -> Tensor:
@@ -321,7 +378,7 @@ class OperatorMethods:
     def exp2_(self) -> Tensor:
         """2 ** input. Integers give the default floating dtype."""
 
-    def expand(self, *sizes: Any) -> Tensor:
+    def expand(self, *size: Any) -> Tensor:
         """A view of `input` in which axes of size 1 are repeated without copying; new leading axes are allowed, -1 keeps a size."""
 
     def expand_as(self, other: Tensor) -> Any:
@@ -332,6 +389,12 @@ class OperatorMethods:
 
     def expm1_(self) -> Tensor:
         """e ** input - 1, accurate near 0. Integers give the default floating dtype."""
+
+    def fix(self) -> Tensor:
+        """input rounded towards zero; integers are returned as they are. The gradient is 0. TypeError for a bool tensor."""
+
+    def fix_(self) -> Tensor:
+        """input rounded towards zero; integers are returned as they are. The gradient is 0. TypeError for a bool tensor."""
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """`input` with the axes from `start_dim` to `end_dim`, both included, merged. (N, C, H, W) at 1 gives (N, C * H * W)."""
@@ -375,8 +438,23 @@ class OperatorMethods:
     def gelu(self, approximate: str = 'none') -> Tensor:
         """input * Phi(input), with the standard normal distribution function Phi."""
 
+    def ger(self, vec2: Tensor) -> Any:
+        """The products of all pairs of two vectors: (n), (m) -> (n, m). Operands promote. ValueError unless both are 1-D."""
+
     def glu(self, dim: int = -1) -> Any:
         """The gated linear unit: the first half of input along `dim` times the logistic function of the second half."""
+
+    def greater(self, other: Tensor | float) -> Tensor:
+        """Whether input is greater than other: a bool tensor, False at NaN."""
+
+    def greater_(self, other: Tensor | float) -> Tensor:
+        """Whether input is greater than other: a bool tensor, False at NaN."""
+
+    def greater_equal(self, other: Tensor | float) -> Tensor:
+        """Whether input is greater than or equal to other: a bool tensor, False at NaN."""
+
+    def greater_equal_(self, other: Tensor | float) -> Tensor:
+        """Whether input is greater than or equal to other: a bool tensor, False at NaN."""
 
     def gt(self, other: Tensor | float) -> Tensor:
         """Whether input is greater than other: a bool tensor, False at NaN."""
@@ -438,6 +516,9 @@ class OperatorMethods:
     def inner(self, other: Tensor) -> Any:
         """Sums of products over the last axes, for every pair of the other axes; a 0-d operand multiplies."""
 
+    def inverse(self) -> Tensor:
+        """The inverse of square matrices (..., n, n). LinAlgError for a singular one."""
+
     def isclose(self, other: Tensor | float, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
         """Whether the elements agree within a tolerance: a bool tensor."""
 
@@ -471,6 +552,18 @@ class OperatorMethods:
     def lerp_(self, end: Tensor | float, weight: Tensor | float) -> Tensor:
         """Linear interpolation from input (weight 0) to end (weight 1), exact at both; weight is a number or a Tensor."""
 
+    def less(self, other: Tensor | float) -> Tensor:
+        """Whether input is less than other: a bool tensor, False at NaN."""
+
+    def less_(self, other: Tensor | float) -> Tensor:
+        """Whether input is less than other: a bool tensor, False at NaN."""
+
+    def less_equal(self, other: Tensor | float) -> Tensor:
+        """Whether input is less than or equal to other: a bool tensor, False at NaN."""
+
+    def less_equal_(self, other: Tensor | float) -> Tensor:
+        """Whether input is less than or equal to other: a bool tensor, False at NaN."""
+
     def log(self) -> Tensor:
         """The natural logarithm: -inf at 0, NaN below. Integers give the default floating dtype."""
 
@@ -503,6 +596,9 @@ class OperatorMethods:
 
     def logcumsumexp(self, dim: int) -> Tensor:
         """log(cumsum(exp(input))) along `dim` without overflow. Floating dtypes only. Where it is -inf, the gradient is 0."""
+
+    def logdet(self) -> Any:
+        """The logarithms of the determinants of square matrices (..., n, n): -inf where one is 0, NaN where it is negative."""
 
     def logical_and(self, other: Tensor | float) -> Tensor:
         """Whether both elements are nonzero: a bool tensor. NaN counts as nonzero."""
@@ -597,6 +693,9 @@ class OperatorMethods:
     def mode(self, dim: int = -1, keepdim: bool = False) -> Any:
         """(values, indices) of the most frequent value along `dim`: the smallest of equally frequent ones, at its last place."""
 
+    def moveaxis(self, source: Any, destination: Any) -> Tensor:
+        """A view of `input` with the axes `source` (one or several) at the positions `destination`; the others keep their order."""
+
     def movedim(self, source: Any, destination: Any) -> Tensor:
         """A view of `input` with the axes `source` (one or several) at the positions `destination`; the others keep their order."""
 
@@ -604,6 +703,12 @@ class OperatorMethods:
         """input * other, elementwise, with broadcasting and promotion."""
 
     def mul_(self, other: Tensor | float) -> Tensor:
+        """input * other, elementwise, with broadcasting and promotion."""
+
+    def multiply(self, other: Tensor | float) -> Tensor:
+        """input * other, elementwise, with broadcasting and promotion."""
+
+    def multiply_(self, other: Tensor | float) -> Tensor:
         """input * other, elementwise, with broadcasting and promotion."""
 
     def mv(self, vec: Tensor) -> Tensor:
@@ -639,11 +744,23 @@ class OperatorMethods:
     def neg_(self) -> Tensor:
         """-input. TypeError for a bool tensor."""
 
+    def negative(self) -> Tensor:
+        """-input. TypeError for a bool tensor."""
+
+    def negative_(self) -> Tensor:
+        """-input. TypeError for a bool tensor."""
+
     def nonzero(self, *, as_tuple: bool = False) -> Any:
         """The positions of the elements that are not zero: shape (count, ndim), int64, in row-major order."""
 
     def norm(self, p: Any = 'fro', dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
         """The vector norm of order `p` over `dim` (an axis, several, or all), as `linalg.vector_norm`."""
+
+    def not_equal(self, other: Tensor | float) -> Tensor:
+        """Whether the elements differ: a bool tensor. NaN differs from everything."""
+
+    def not_equal_(self, other: Tensor | float) -> Tensor:
+        """Whether the elements differ: a bool tensor. NaN differs from everything."""
 
     def outer(self, vec2: Tensor) -> Any:
         """The products of all pairs of two vectors: (n), (m) -> (n, m). Operands promote. ValueError unless both are 1-D."""
@@ -777,6 +894,9 @@ class OperatorMethods:
     def sinh_(self) -> Tensor:
         """The hyperbolic sine."""
 
+    def slogdet(self) -> Any:
+        """(sign, logabsdet) of the determinants of (..., n, n)."""
+
     def softmax(self, dim: int | None = None, *, dtype: Any = None) -> Tensor:
         """e^input / sum over `dim` of e^input: positive numbers whose sum over dim is 1. Computed without overflow."""
 
@@ -825,17 +945,26 @@ class OperatorMethods:
     def sub_(self, other: Tensor | float, *, alpha: float = 1) -> Tensor:
         """input - alpha * other, elementwise, with broadcasting and promotion."""
 
+    def subtract(self, other: Tensor | float, *, alpha: float = 1) -> Tensor:
+        """input - alpha * other, elementwise, with broadcasting and promotion."""
+
+    def subtract_(self, other: Tensor | float, *, alpha: float = 1) -> Tensor:
+        """input - alpha * other, elementwise, with broadcasting and promotion."""
+
     def sum(self, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         """The sum over `dim` (an axis, several, or all)."""
 
     def sum_to_size(self, *size: Any) -> Tensor:
         """Sums `input` down to `size`, the inverse of broadcasting: what undoes it in backward."""
 
-    def swapaxes(self, axis0: int, axis1: int) -> Tensor:
-        """A view of `input` with axes `axis0` and `axis1` swapped, as `transpose`."""
+    def svd(self, some: bool = True, compute_uv: bool = True) -> Any:
+        """(U, S, V) with input = U diag(S) V^T, the older form of `linalg.svd`, which returns V^T and which explains the gradients."""
+
+    def swapaxes(self, dim0: int, dim1: int) -> Tensor:
+        """A view of `input` with axes `dim0` and `dim1` swapped. IndexError for an axis out of range."""
 
     def swapdims(self, dim0: int, dim1: int) -> Tensor:
-        """A view of `input` with axes `dim0` and `dim1` swapped, as `transpose`."""
+        """A view of `input` with axes `dim0` and `dim1` swapped. IndexError for an axis out of range."""
 
     def t(self) -> Tensor:
         """The transpose of a matrix, as a view; a tensor of fewer axes stays as it is. ValueError for more than two axes."""
@@ -887,6 +1016,12 @@ class OperatorMethods:
 
     def triu_(self, diagonal: int = 0) -> Tensor:
         """The upper triangle of (..., n, m): elements below the `diagonal`-th diagonal become 0 (positive: fewer are kept)."""
+
+    def true_divide(self, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
+        """input / other, elementwise, with broadcasting and promotion."""
+
+    def true_divide_(self, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
+        """input / other, elementwise, with broadcasting and promotion."""
 
     def trunc(self) -> Tensor:
         """input rounded towards zero; integers are returned as they are. The gradient is 0. TypeError for a bool tensor."""
@@ -970,6 +1105,9 @@ class OperatorMethods:
 def abs(input: Tensor) -> Tensor:
     """The absolute value. Its gradient at 0 is 0. TypeError for a bool tensor."""
 
+def absolute(input: Tensor) -> Tensor:
+    """The absolute value. Its gradient at 0 is 0. TypeError for a bool tensor."""
+
 def acos(input: Tensor) -> Tensor:
     """The inverse cosine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is -inf."""
 
@@ -1010,7 +1148,7 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, al
     """beta * input + alpha * sum over b of (batch1 @ batch2)[b]."""
 
 def addcdiv(input: Tensor, tensor1: Tensor | float, tensor2: Tensor | float, *, value: float = 1) -> Tensor:
-    """input + value * tensor1 / tensor2, elementwise, of shapes that broadcast. TypeError where all are integers."""
+    """input + value * tensor1 / tensor2, elementwise, of shapes that broadcast. TypeError where tensor1 and tensor2 are integers."""
 
 def addcmul(input: Tensor, tensor1: Tensor | float, tensor2: Tensor | float, *, value: float = 1) -> Tensor:
     """input + value * tensor1 * tensor2, elementwise, of shapes that broadcast."""
@@ -1044,6 +1182,27 @@ def aminmax(input: Tensor, *, dim: Any = None, keepdim: bool = False) -> Any:
 
 def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether any element over `dim` (an axis, several, or all) is nonzero; False of none. bool, or uint8 for uint8 input."""
+
+def arccos(input: Tensor) -> Tensor:
+    """The inverse cosine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is -inf."""
+
+def arccosh(input: Tensor) -> Tensor:
+    """The inverse hyperbolic cosine: NaN below 1; the derivative at 1 is inf."""
+
+def arcsin(input: Tensor) -> Tensor:
+    """The inverse sine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is inf."""
+
+def arcsinh(input: Tensor) -> Tensor:
+    """The inverse hyperbolic sine."""
+
+def arctan(input: Tensor) -> Tensor:
+    """The inverse tangent in radians."""
+
+def arctan2(input: Tensor, other: Tensor | float) -> Tensor:
+    """The angle in radians of the point whose ordinate is `input` and whose abscissa is `other`."""
+
+def arctanh(input: Tensor) -> Tensor:
+    """The inverse hyperbolic tangent: -inf and inf at -1 and 1, NaN outside."""
 
 def argmax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The int64 index of the largest element along `dim`, or in the flattened tensor; the first of ties. Not differentiable."""
@@ -1099,10 +1258,10 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
     """y_o = x1^T W_o x2 + b_o for x1 (..., in1), x2 (..., in2), W (out, in1, in2), b (out)."""
 
-def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = 'mean') -> Any:
+def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None, reduce: Any = None, reduction: str = 'mean') -> Any:
     """The cross-entropy of probabilities `input` in [0, 1] with targets in [0, 1]; logarithms are cut off at -100."""
 
-def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = 'mean', pos_weight: Tensor | None = None) -> Any:
+def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None, reduce: Any = None, reduction: str = 'mean', pos_weight: Tensor | None = None) -> Any:
     """`binary_cross_entropy` of sigmoid(input), computed from the scores themselves so that no logarithm overflows."""
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
@@ -1160,13 +1319,19 @@ def clamp_min(input: Tensor, min: Tensor) -> Any:
     """`clamp` with a lower bound only, a number or a Tensor."""
 
 def clip(input: Tensor, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
-    """Another name of `clamp`, which is NumPy's."""
+    """`input` limited to [min, max], either of which may be None, a number or a Tensor; where min > max it is max."""
 
 def clone(input: Tensor) -> Tensor:
     """A copy of `input` in memory of its own, in row-major order; gradients flow through."""
 
+def column_stack(tensors: Sequence[Tensor]) -> Any:
+    """The tensors joined along axis 1; those of fewer than two axes stand as columns (n, 1)."""
+
 def concat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Another name of `cat`."""
+    """The tensors one after the other along axis `dim`, in new memory and in their promoted dtype."""
+
+def concatenate(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """The tensors one after the other along axis `dim`, in new memory and in their promoted dtype."""
 
 def contiguous(input: Tensor) -> Any:
     """`input` itself if its elements lie in row-major order without gaps, else a copy that does."""
@@ -1201,7 +1366,7 @@ def cos(input: Tensor) -> Tensor:
 def cosh(input: Tensor) -> Tensor:
     """The hyperbolic cosine."""
 
-def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = 'mean') -> Any:
+def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, size_average: Any = None, reduce: Any = None, reduction: str = 'mean') -> Any:
     """Turns pairs of vectors towards each other (target 1) or apart until their cosine is below `margin` (target -1)."""
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) -> Any:
@@ -1213,7 +1378,7 @@ def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
 def cross(input: Tensor, other: Tensor, dim: Any = None) -> Any:
     """The cross product of vectors of three elements along `dim`, by default the first axis of size 3; see `linalg.cross`."""
 
-def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = 'mean', label_smoothing: float = 0.0) -> Any:
+def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None, ignore_index: int = -100, reduce: Any = None, reduction: str = 'mean', label_smoothing: float = 0.0) -> Any:
     """The cross-entropy between the softmax of `input` and the target, over axis 1 (axis 0 of a 1-D input)."""
 
 def cummax(input: Tensor, dim: int) -> Any:
@@ -1227,6 +1392,9 @@ def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Running sums along `dim`. Integers and booleans sum in int64; `dtype` is the dtype summed in."""
+
+def det(A: Tensor) -> Tensor:
+    """The determinants of square matrices (..., n, n). The gradient, the cofactors, is right for singular matrices too."""
 
 def diag(input: Tensor, diagonal: int = 0) -> Any:
     """Of a matrix, a copy of its `diagonal`-th diagonal; of a vector, the square matrix that has it there."""
@@ -1246,6 +1414,9 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
 def div(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
     """input / other, elementwise, with broadcasting and promotion."""
 
+def divide(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
+    """input / other, elementwise, with broadcasting and promotion."""
+
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors of one size. ValueError for other shapes."""
 
@@ -1260,6 +1431,9 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """`dropout` of whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+
+def dstack(tensors: Sequence[Tensor]) -> Any:
+    """The tensors, each as at least 3-D (see `atleast_3d`), joined along axis 2."""
 
 def einsum(equation: Any, *operands: Tensor | Sequence[Any]) -> Any:
     """Einstein summation: `einsum("bij,bjk->bik", x, y)`."""
@@ -1291,7 +1465,7 @@ def exp(input: Tensor) -> Tensor:
 def exp2(input: Tensor) -> Tensor:
     """2 ** input. Integers give the default floating dtype."""
 
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *size: Any) -> Tensor:
     """A view of `input` in which axes of size 1 are repeated without copying; new leading axes are allowed, -1 keeps a size."""
 
 def expand_as(input: Tensor, other: Tensor) -> Any:
@@ -1302,6 +1476,9 @@ def expm1(input: Tensor) -> Tensor:
 
 def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
     """`alpha_dropout` of whole channels of (N, C, ...)."""
+
+def fix(input: Tensor) -> Tensor:
+    """input rounded towards zero; integers are returned as they are. The gradient is 0. TypeError for a bool tensor."""
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """`input` with the axes from `start_dim` to `end_dim`, both included, merged. (N, C, H, W) at 1 gives (N, C * H * W)."""
@@ -1348,11 +1525,20 @@ def ge(input: Tensor, other: Tensor | float) -> Tensor:
 def gelu(input: Tensor, approximate: str = 'none') -> Tensor:
     """input * Phi(input), with the standard normal distribution function Phi."""
 
+def ger(input: Tensor, vec2: Tensor) -> Any:
+    """The products of all pairs of two vectors: (n), (m) -> (n, m). Operands promote. ValueError unless both are 1-D."""
+
 def getitem(input: Tensor, index: Any) -> Tensor:
     """`input[index]` for ints, slices (any step), None and ...: a view. IndexError for what does not fit the shape."""
 
 def glu(input: Tensor, dim: int = -1) -> Any:
     """The gated linear unit: the first half of input along `dim` times the logistic function of the second half."""
+
+def greater(input: Tensor, other: Tensor | float) -> Tensor:
+    """Whether input is greater than other: a bool tensor, False at NaN."""
+
+def greater_equal(input: Tensor, other: Tensor | float) -> Tensor:
+    """Whether input is greater than or equal to other: a bool tensor, False at NaN."""
 
 def grid_sample(input: Tensor, grid: Tensor, mode: str = 'bilinear', padding_mode: str = 'zeros', align_corners: bool | None = None) -> Any:
     """Reads `input` at the points of `grid`, whose last axis holds (x, y) or (x, y, z) in [-1, 1]."""
@@ -1375,7 +1561,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """input limited to [min_val, max_val]. The gradient at both bounds is 0. ValueError for min_val > max_val."""
 
-def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = 'mean') -> Any:
+def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, size_average: Any = None, reduce: Any = None, reduction: str = 'mean') -> Any:
     """Distances `input` of pairs: pulled to 0 where target is 1, pushed beyond `margin` where it is -1."""
 
 def histc(input: Tensor, bins: int = 100, min: Any = 0, max: Any = 0) -> Tensor:
@@ -1417,6 +1603,9 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
 def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = 'nearest', align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False) -> Any:
     """Resizes the spatial axes of (N, C, L), (N, C, H, W) or (N, C, D, H, W) to `size`, or by `scale_factor`."""
 
+def inverse(A: Tensor) -> Tensor:
+    """The inverse of square matrices (..., n, n). LinAlgError for a singular one."""
+
 def isclose(input: Tensor, other: Tensor | float, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Whether the elements agree within a tolerance: a bool tensor."""
 
@@ -1429,13 +1618,13 @@ def isinf(input: Tensor) -> Tensor:
 def isnan(input: Tensor) -> Tensor:
     """Whether the elements are NaN: a bool tensor."""
 
-def kl_div(input: Tensor, target: Tensor, *, reduction: str = 'mean', log_target: bool = False) -> Any:
+def kl_div(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = 'mean', log_target: bool = False) -> Any:
     """The Kullback-Leibler divergence of log-probabilities `input` from probabilities `target`, element by element."""
 
 def kron(input: Tensor, other: Tensor) -> Any:
     """The Kronecker product: every element of `input` times the whole of `other`."""
 
-def l1_loss(input: Tensor, target: Tensor, *, reduction: str = 'mean', weight: Tensor | None = None) -> Any:
+def l1_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = 'mean', weight: Tensor | None = None) -> Any:
     """The absolute error |input - target|, derivative 0 at 0. weight: as in `mse_loss`."""
 
 def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-05) -> Any:
@@ -1449,6 +1638,12 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 def lerp(input: Tensor, end: Tensor | float, weight: Tensor | float) -> Tensor:
     """Linear interpolation from input (weight 0) to end (weight 1), exact at both; weight is a number or a Tensor."""
+
+def less(input: Tensor, other: Tensor | float) -> Tensor:
+    """Whether input is less than other: a bool tensor, False at NaN."""
+
+def less_equal(input: Tensor, other: Tensor | float) -> Tensor:
+    """Whether input is less than or equal to other: a bool tensor, False at NaN."""
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x W^T + b for x of shape (..., in_features), W (out_features, in_features), b (out_features)."""
@@ -1476,6 +1671,9 @@ def logaddexp(input: Tensor, other: Tensor | float) -> Tensor:
 
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """log(cumsum(exp(input))) along `dim` without overflow. Floating dtypes only. Where it is -inf, the gradient is 0."""
+
+def logdet(input: Tensor) -> Any:
+    """The logarithms of the determinants of square matrices (..., n, n): -inf where one is 0, NaN where it is negative."""
 
 def logical_and(input: Tensor, other: Tensor | float) -> Tensor:
     """Whether both elements are nonzero: a bool tensor. NaN counts as nonzero."""
@@ -1510,8 +1708,8 @@ def lp_pool3d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = N
 def lt(input: Tensor, other: Tensor | float) -> Tensor:
     """Whether input is less than other: a bool tensor, False at NaN."""
 
-def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = 'mean') -> Any:
-    """Wants input1 above input2 by `margin` where target is 1, below it where target is -1."""
+def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, size_average: Any = None, reduce: Any = None, reduction: str = 'mean') -> Any:
+    """Wants input1 above input2 by `margin` where target is 1, below it where target is -1. Integers give the default float."""
 
 def masked_fill(input: Tensor, mask: Tensor | float, value: Tensor | float) -> Tensor:
     """`input` with `value` (a number or a 0-d Tensor) wherever `mask` holds. mask: a bool Tensor that broadcasts with input."""
@@ -1588,23 +1786,29 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     """(values, indices) of the most frequent value along `dim`: the smallest of equally frequent ones, at its last place."""
 
+def moveaxis(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """A view of `input` with the axes `source` (one or several) at the positions `destination`; the others keep their order."""
+
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """A view of `input` with the axes `source` (one or several) at the positions `destination`; the others keep their order."""
 
-def mse_loss(input: Tensor, target: Tensor, *, reduction: str = 'mean', weight: Tensor | None = None) -> Any:
+def mse_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = 'mean', weight: Tensor | None = None) -> Any:
     """The squared error (input - target)^2. weight: factors that broadcast to input; 'mean' then divides by their sum."""
 
 def mul(input: Tensor, other: Tensor | float) -> Tensor:
     """input * other, elementwise, with broadcasting and promotion."""
 
-def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, *, reduction: str = 'mean') -> Any:
+def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, size_average: Any = None, reduce: Any = None, reduction: str = 'mean') -> Any:
     """The multiclass SVM hinge: every wrong class should score lower than the right one by `margin`."""
 
-def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = 'mean') -> Any:
+def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = 'mean') -> Any:
     """The hinge of several labels: each of them should score higher by 1 than every class that is no label."""
 
-def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = 'mean') -> Any:
+def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None, reduce: Any = None, reduction: str = 'mean') -> Any:
     """Binary cross-entropy with logits averaged over the classes, the last axis. input, target: (N, C) or (C). weight: (C)."""
+
+def multiply(input: Tensor, other: Tensor | float) -> Tensor:
+    """input * other, elementwise, with broadcasting and promotion."""
 
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix (n, k) and a vector (k). ValueError for other shapes."""
@@ -1630,7 +1834,10 @@ def ne(input: Tensor, other: Tensor | float) -> Tensor:
 def neg(input: Tensor) -> Tensor:
     """-input. TypeError for a bool tensor."""
 
-def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = 'mean') -> Tensor:
+def negative(input: Tensor) -> Tensor:
+    """-input. TypeError for a bool tensor."""
+
+def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None, ignore_index: int = -100, reduce: Any = None, reduction: str = 'mean') -> Tensor:
     """The negative log-likelihood of class indices: -weight[y] * input[y] for every example with label y."""
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
@@ -1641,6 +1848,9 @@ def norm(input: Tensor, p: Any = 'fro', dim: Any = None, keepdim: bool = False, 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
     """Scales the vectors along `dim` to p-norm 1; a vector with a norm below `eps` is divided by `eps`."""
+
+def not_equal(input: Tensor, other: Tensor | float) -> Tensor:
+    """Whether the elements differ: a bool tensor. NaN differs from everything."""
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """int64 zeros of shape (*tensor.shape, num_classes) with a 1 at the class that each element of `tensor` names."""
@@ -1666,7 +1876,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Any:
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Any:
     """(..., C, H * r, W * r) -> (..., C * r^2, H, W) for r = `downscale_factor`: the inverse of `pixel_shuffle`."""
 
-def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full: bool = False, *, eps: float = 1e-08, reduction: str = 'mean') -> Any:
+def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full: bool = False, size_average: Any = None, eps: float = 1e-08, reduce: Any = None, reduction: str = 'mean') -> Any:
     """The negative log-likelihood of counts `target` under Poisson rates exp(input), or `input` where not `log_input`."""
 
 def positive(input: Tensor) -> Tensor:
@@ -1720,6 +1930,9 @@ def rot90(input: Tensor, k: int = 1, dims: Any = ...) -> Tensor:
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """input to the nearest multiple of 10 ** -decimals, halves to the even one. The gradient is 0."""
 
+def row_stack(tensors: Sequence[Tensor]) -> Any:
+    """The tensors, each as at least 2-D, joined along axis 0."""
+
 def rrelu(input: Tensor, lower: float = 0.125, upper: float = 0.3333333333333333, training: bool = False, inplace: bool = False) -> Any:
     """input where it is positive, else a * input: a drawn for each element from [lower, upper] in training, otherwise their middle."""
 
@@ -1759,10 +1972,13 @@ def sin(input: Tensor) -> Tensor:
 def sinh(input: Tensor) -> Tensor:
     """The hyperbolic sine."""
 
-def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = 'mean', beta: float = 1.0) -> Any:
+def slogdet(A: Tensor) -> Any:
+    """(sign, logabsdet) of the determinants of (..., n, n)."""
+
+def smooth_l1_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = 'mean', beta: float = 1.0) -> Any:
     """The absolute error with its tip rounded within `beta`: huber_loss with delta = beta, divided by beta; beta = 0 is l1_loss."""
 
-def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = 'mean') -> Any:
+def soft_margin_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = 'mean') -> Any:
     """The logistic loss of scores for targets +1 and -1. ValueError for shapes that differ."""
 
 def softmax(input: Tensor, dim: int | None = None, *, dtype: Any = None) -> Tensor:
@@ -1807,17 +2023,23 @@ def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool
 def sub(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
     """input - alpha * other, elementwise, with broadcasting and promotion."""
 
+def subtract(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
+    """input - alpha * other, elementwise, with broadcasting and promotion."""
+
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over `dim` (an axis, several, or all)."""
 
 def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     """Sums `input` down to `size`, the inverse of broadcasting: what undoes it in backward."""
 
-def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
-    """A view of `input` with axes `axis0` and `axis1` swapped, as `transpose`."""
+def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
+    """(U, S, V) with input = U diag(S) V^T, the older form of `linalg.svd`, which returns V^T and which explains the gradients."""
+
+def swapaxes(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """A view of `input` with axes `dim0` and `dim1` swapped. IndexError for an axis out of range."""
 
 def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """A view of `input` with axes `dim0` and `dim1` swapped, as `transpose`."""
+    """A view of `input` with axes `dim0` and `dim1` swapped. IndexError for an axis out of range."""
 
 def t(input: Tensor) -> Tensor:
     """The transpose of a matrix, as a view; a tensor of fewer axes stays as it is. ValueError for more than two axes."""
@@ -1855,7 +2077,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of (..., n, m): elements above the `diagonal`-th diagonal become 0 (positive: more are kept)."""
 
-def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2.0, eps: float = 1e-06, swap: bool = False, *, reduction: str = 'mean') -> Any:
+def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2.0, eps: float = 1e-06, swap: bool = False, size_average: Any = None, reduce: Any = None, reduction: str = 'mean') -> Any:
     """Wants the positive nearer to the anchor than the negative by `margin`. anchor, positive, negative: (N, D) or (D)."""
 
 def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Any = None, margin: float = 1.0, swap: bool = False, reduction: str = 'mean') -> Any:
@@ -1863,6 +2085,9 @@ def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative
 
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of (..., n, m): elements below the `diagonal`-th diagonal become 0 (positive: fewer are kept)."""
+
+def true_divide(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
+    """input / other, elementwise, with broadcasting and promotion."""
 
 def trunc(input: Tensor) -> Tensor:
     """input rounded towards zero; integers are returned as they are. The gradient is 0. TypeError for a bool tensor."""

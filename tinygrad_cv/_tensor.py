@@ -368,24 +368,25 @@ def _arithmetic(function: Callable[[Any, Any], Any], reflected: bool = False) ->
 class _LazyMethod:
     """Stands on the Tensor class for an operator until it is first used, then makes way for its function."""
 
-    __slots__ = ("inplace", "operator")
+    __slots__ = ("inplace", "name", "operator")
 
-    def __init__(self, operator: Operator, inplace: bool) -> None:
-        self.operator, self.inplace = operator, inplace
+    def __init__(self, operator: Operator, name: str, inplace: bool) -> None:
+        self.operator, self.name, self.inplace = operator, name, inplace
 
     def __get__(self, instance: Tensor | None, owner: type[Tensor]) -> Any:
         function = self.operator.inplace if self.inplace else self.operator.function
-        setattr(Tensor, self.operator.name + ("_" if self.inplace else ""), function)
+        setattr(Tensor, self.name, function)
         return function.__get__(instance, owner)
 
 
 def _attach(operator: Operator) -> None:
     """Makes a registered operator a Tensor method, and the Python operator it stands for."""
-    existing = inspect.getattr_static(Tensor, operator.name, None)
-    if operator.has_method and "." not in operator.name and (existing is None or hasattr(existing, "operator")):
-        setattr(Tensor, operator.name, _LazyMethod(operator, False))
-    if operator.has_inplace:
-        setattr(Tensor, operator.name + "_", _LazyMethod(operator, True))
+    for name in (operator.name, *operator.aliases):
+        existing = inspect.getattr_static(Tensor, name, None)
+        if operator.has_method and "." not in name and (existing is None or hasattr(existing, "operator")):
+            setattr(Tensor, name, _LazyMethod(operator, name, False))
+        if operator.has_inplace:
+            setattr(Tensor, name + "_", _LazyMethod(operator, name + "_", True))
     for special, name in _UNARY_OPERATORS.items():
         if name == operator.name:
             setattr(Tensor, special, operator.function)

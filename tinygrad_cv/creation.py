@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -162,10 +163,16 @@ def _float(dtype: Any) -> np.dtype[Any]:
 def arange(
     start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
-    """start, start + step, ... below `end` (above, for a negative step); int64 for integers, else float32."""
+    """start, start + step, ... below `end` (above, for a negative step); int64 for integers, else float32.
+
+    With an integer dtype, start and step (for int64 end too) first lose their fractions, as in PyTorch. ValueError for bounds that are
+    not finite, and for a step that is 0 or leads away from `end`.
+    """
     if end is None:
         start, end = 0, start
     start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
+    if not all(math.isfinite(v) for v in (start, end, step)):
+        raise ValueError(f"arange: start, end and step must be finite, got {start}, {end}, {step}")
     if step == 0:
         raise ValueError("arange: step must not be 0")
     if (end - start) / step < 0:
@@ -173,23 +180,57 @@ def arange(
     if dtype is None:
         integral = all(isinstance(v, int) for v in (start, end, step))
         dtype = dtypes.int64 if integral else dtypes.get_default_dtype()
-    count = math.ceil((end - start) / step)
-    values = start + step * np.arange(count)
-    return _finish(np.asarray(values).astype(dtypes.as_dtype(dtype)), device, requires_grad)
+    dtype = dtypes.as_dtype(dtype)
+    if dtype == dtypes.bool_:
+        raise TypeError("arange: expected an integer or floating dtype, got bool")
+    count = None
+    if dtype.kind in "iu":
+        if int(step) == 0:
+            raise ValueError(f"arange: step {step} is 0 in {dtype}")
+        if dtype == dtypes.int64:
+            end = int(end)
+        else:
+            count = math.ceil((end - start) / step)
+        start, step = int(start), int(step)
+    if count is None:
+        whole = isinstance(end - start, int) and isinstance(step, int)
+        count = -((start - end) // step) if whole else math.ceil((end - start) / step)
+    values = start + step * np.arange(max(count, 0))
+    return _finish(np.asarray(values).astype(dtype), device, requires_grad)
 
 
 def linspace(
-    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
-    """`steps` evenly spaced values from `start` to `end`, both included."""
-    if steps < 0:
-        raise ValueError(f"linspace: steps must not be negative, got {steps}")
-    return _finish(np.linspace(start, end, steps, dtype=np.float64).astype(_float(dtype)), device, requires_grad)
+    """`steps` evenly spaced values from `start` to `end`, both included and numbers or 0-d tensors; float32 unless given.
+
+    Computed in float64, from both ends towards the middle. With an integer dtype both ends and then all values lose their fractions, as
+    in PyTorch. ValueError for negative steps and for ends that are no single value, TypeError for what is no number and for bool.
+    """
+    (count,) = _shape((steps,), "linspace")
+    wanted = _float(dtype)
+    if wanted == dtypes.bool_:
+        raise TypeError("linspace: expected an integer or floating dtype, got bool")
+    ends = []
+    for value in (start, end):
+        array = value._data if isinstance(value, Tensor) else np.asarray(value)
+        if array.ndim:
+            raise ValueError(f"linspace: start and end must be numbers or 0-d tensors, got shape {array.shape}")
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"linspace: start and end must be numbers, got {type(value).__name__}")
+        ends.append(float(array.astype(wanted)))
+    first, last = ends
+    step = (last - first) / (count - 1) if count > 1 else 0.0
+    index = np.arange(count)
+    with np.errstate(invalid="ignore"):
+        values = np.where(index < max(count // 2, 1), first + step * index, last - step * index[::-1])
+    return _finish(values.astype(wanted), device, requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
-    """The (n, m) matrix with ones on the diagonal."""
-    return _finish(np.eye(n, m, dtype=_float(dtype)), device, requires_grad)
+    """The (n, m) matrix with ones on the diagonal; m is n unless given. ValueError for a negative size."""
+    rows, columns = _shape((n, n if m is None else m), "eye")
+    return _finish(np.eye(rows, columns, dtype=_float(dtype)), device, requires_grad)
 
 
 def rand(
@@ -296,11 +337,18 @@ def normal(
     return _finish(np.asarray(values), device, requires_grad)
 
 
-def bernoulli(p: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probability that the element of `p` gives, else 0; of p's shape and dtype."""
-    if p.numel() and not (0 <= float(p._data.min()) and float(p._data.max()) <= 1):
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """1 with the probability that the element of `input` gives, else 0; of its shape and dtype. No gradient flows to it.
+
+    p: one probability for all elements, whatever `input` holds (which may then have any dtype). TypeError for integers without p,
+    ValueError for probabilities outside of [0, 1].
+    """
+    if p is None and input.dtype.kind != "f":
+        raise TypeError(f"bernoulli: expected floating probabilities, got {input.dtype}; use .float(), or give p")
+    chance = input._data if p is None else np.asarray(p)
+    if not ((chance >= 0) & (chance <= 1)).all():
         raise ValueError("bernoulli: probabilities must lie in [0, 1]")
-    return wrap((numpy_generator(generator).random(p.shape) < p._data).astype(p.dtype))
+    return wrap((numpy_generator(generator).random(input.shape) < chance).astype(input.dtype))
 
 
 def _like(name: str, make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -329,6 +377,33 @@ def randint_like(
     """As `randint`, with the shape and (unless given) the dtype of `input`."""
     bounds = (0, low) if high is None else (low, high)
     return randint(*bounds, input.shape, dtype=input.dtype if dtype is None else dtype, generator=generator)
+
+
+_WITHOUT_EFFECT = {
+    "pin_memory": ("False", "None"), "layout": ("strided", "None"), "memory_format": ("contiguous_format", "preserve_format", "None"),
+}  # fmt: skip
+
+
+def _taking_defaults(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`make`, which also takes the arguments of PyTorch's that mean nothing here, with the values that ask for nothing special."""
+
+    @functools.wraps(make)
+    def creator(*args: Any, **kwargs: Any) -> Tensor:
+        if not _WITHOUT_EFFECT.keys().isdisjoint(kwargs):
+            for name in _WITHOUT_EFFECT.keys() & kwargs.keys():
+                value = str(kwargs.pop(name)).rpartition(".")[2]
+                if value not in _WITHOUT_EFFECT[name]:
+                    raise ValueError(f"{make.__name__}: {name} must be {' or '.join(_WITHOUT_EFFECT[name])}, got {value}")
+        return make(*args, **kwargs)
+
+    return creator
+
+
+for _name in (
+    "tensor", "zeros", "ones", "empty", "full", "arange", "linspace", "eye", "rand", "randn", "randint", "randperm", "normal",
+    "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "randint_like",
+):  # fmt: skip
+    globals()[_name] = _taking_defaults(globals()[_name])
 
 
 __all__ = [

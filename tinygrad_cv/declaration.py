@@ -76,6 +76,8 @@ class Operator:
         provider: str,
         gradgrad: bool,
         internal: bool = False,
+        aliases: Sequence[str] = (),
+        keywords: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.declaration = declaration
@@ -90,6 +92,7 @@ class Operator:
         self.tolerance = tolerance
         self.gradgrad = gradgrad
         self.internal = internal
+        self.aliases = tuple(aliases)
 
         self.elementwise = issubclass(declaration, Elementwise)
         self.composite = issubclass(declaration, Composite)
@@ -112,6 +115,7 @@ class Operator:
         self.compose: Callable[..., Any] | None = getattr(declaration, "compose", None)
         self.write: Callable[..., Any] | None = getattr(declaration, "write", None)
         self._read_parameters()
+        self._read_keywords(keywords or {})
         self._read_rules()
         self.promotes: tuple[int, ...] = (
             tuple(range(len(self.tensor_params)))
@@ -178,6 +182,17 @@ class Operator:
         self.attr_params: tuple[str, ...] = tuple(attrs)
         if self.variadic and len(self.tensor_params) > 1:
             raise TypeError(f"operator {self.name!r}: `{self.variadic}: list[Array]` must be the only tensor parameter")
+
+    def _read_keywords(self, declared: Mapping[str, str]) -> None:
+        """Names under which parameters may be passed besides their own: declared ones, NumPy's, and that of `*sizes` itself."""
+        names = _parameter_names(self.reference)
+        unknown = set(declared.values()) - set(names) or set(declared) & set(names)
+        if unknown:
+            raise TypeError(f"operator {self.name!r}: keywords must give parameters another name; wrong: {sorted(unknown)}")
+        star = _starred_name(self.reference)
+        own = {star: star} if star and star != self.variadic else {}
+        numpy = {other: name for other, name in (("axis", "dim"), ("keepdims", "keepdim")) if name in self.attr_params}
+        self.keywords: dict[str, str] = {**numpy, **own, **declared}
 
     def _read_rules(self) -> None:
         """Turns the rules' parameter names into getters, and checks that nothing differentiable was forgotten."""
@@ -269,6 +284,14 @@ class Operator:
         return f"<operator {self.name} ({self.provider})>"
 
 
+def _starred_name(function: Callable[..., Any]) -> str | None:
+    """The name of a function's `*parameter`, if it has one."""
+    code = getattr(function, "__code__", None)
+    if code is None or hasattr(function, "__wrapped__"):
+        return next((p.name for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_POSITIONAL), None)
+    return code.co_varnames[code.co_argcount + code.co_kwonlyargcount] if code.co_flags & inspect.CO_VARARGS else None
+
+
 def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a function's parameters in order, as `inspect.signature` gives them at a tenth of the price."""
     code = getattr(function, "__code__", None)
@@ -280,22 +303,41 @@ def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
     return (*names[:positional], *starred, *names[positional : positional + keyword])
 
 
-def _numpy_names(operator: Operator, given: dict[str, Any], dim: Any, keepdim: Any = None) -> Any:
-    """NumPy's `axis` and `keepdims`, which PyTorch takes too, as dim and keepdim; TypeError for any other name.
+class _Missing:
+    """The default of a required parameter that has another name too: it may still come under that one."""
+
+    def __repr__(self) -> str:
+        return "<required>"
+
+
+_MISSING = _Missing()
+
+
+def _folded(operator: Operator, given: dict[str, Any], values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values of all parameters, with those that were given under another of their names; TypeError for an unknown name.
 
     NumPy's own functions pass `out=None` and the like when they hand a tensor its method; None is taken as not given.
     """
-    both = "keepdim" in operator.attr_params
-    for name, value in given.items():
-        if name == "axis":
-            dim = value
-        elif name == "keepdims" and both:
-            keepdim = value
-        elif value is not None and name == "out":
-            _refuse_out(operator)
-        elif value is not None:
-            raise TypeError(f"{operator.name}() got an unexpected keyword argument {name!r}")
-    return (dim, keepdim) if both else dim
+    parameters = operator.signature.parameters
+    found = dict(zip(parameters, values, strict=True))
+    for other, value in given.items():
+        name = operator.keywords.get(other)
+        if name is None:
+            if value is None:
+                continue
+            if other == "out":
+                _refuse_out(operator)
+            raise TypeError(f"{operator.name}() got an unexpected keyword argument {other!r}")
+        parameter = parameters[name]
+        starred = parameter.kind is parameter.VAR_POSITIONAL
+        unset = _MISSING if parameter.default is parameter.empty else parameter.default
+        if found[name] if starred else found[name] is not unset:
+            raise TypeError(f"{operator.name}() got {name!r} twice, as {found[name]} and as {other}={value}")
+        found[name] = (value,) if starred else value
+    for name, value in found.items():
+        if value is _MISSING:
+            raise TypeError(f"{operator.name}() missing a required argument: {name!r}")
+    return tuple(found.values())
 
 
 def _refuse_out(operator: Operator) -> None:
@@ -315,14 +357,22 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
     parameters = list(operator.signature.parameters.values())
     defaults = {f"_default_{p.name}": p.default for p in parameters if p.default is not p.empty}
     declared, star, passed, bound = [], False, [], []
+    renamed = set(operator.keywords.values())
+    late: list[str] = []  # required parameters that may come under another name, and those after the first of them
     for p in parameters:
         if p.kind is p.KEYWORD_ONLY and not star:
             declared.append("*")
             star = True
-        declared.append(p.name if p.default is p.empty else f"{p.name}=_default_{p.name}")
         if p.kind is p.VAR_POSITIONAL:
-            declared[-1] = f"*{p.name}"
+            declared.append(f"*{p.name}")
             star = True
+        elif p.default is not p.empty:
+            declared.append(f"{p.name}=_default_{p.name}")
+        elif p.name in renamed or late:
+            declared.append(f"{p.name}=_missing")
+            late.append(p.name)
+        else:
+            declared.append(p.name)
         prefix = f"{p.name}=" if p.kind is p.KEYWORD_ONLY else ""
         if p.name == operator.variadic:
             value = "t" if p.kind is not p.VAR_POSITIONAL else "*t"
@@ -332,19 +382,16 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
             value = f"a[{operator.attr_params.index(p.name)}]"
         bound.append(prefix + value)
         passed.append(prefix + ("*" if p.kind is p.VAR_POSITIONAL else "") + p.name)
-    if "dim" in operator.attr_params:
-        declared.append("**numpy_names")
-    else:
-        declared.extend(["out=None"] if star else ["*", "out=None"])
     tensors = f"tuple({operator.variadic})" if operator.variadic else f"({''.join(p + ', ' for p in operator.tensor_params)})"
     attrs = f"({''.join(p + ', ' for p in operator.attr_params)})"
     identifier = operator.name.rsplit(".", 1)[-1]
     names = ", ".join(p.name for p in parameters)
-    prepare = ""
-    if "dim" in operator.attr_params:
-        folded = "dim, keepdim" if "keepdim" in operator.attr_params else "dim"
-        prepare = f"    if numpy_names: {folded} = _numpy_names(_op, numpy_names, {folded})\n"
+    if operator.keywords:
+        declared.append("**other_names")
+        condition = " or ".join(["other_names", *(f"{name} is _missing" for name in late)])
+        prepare = f"    if {condition}: {names}, = _folded(_op, other_names, ({names},))\n"
     else:
+        declared.extend(["out=None"] if star else ["*", "out=None"])
         prepare = "    if out is not None: _refuse_out(_op)\n"
     if operator.prepare:
         prepare += (
@@ -362,7 +409,7 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
     )
     scope: dict[str, Any] = {
         "_op": operator, "_prepare": operator.prepare, "_explain": dispatch.explain_operands, "_apply": dispatch.apply,
-        "_numpy_names": _numpy_names, "_refuse_out": _refuse_out,
+        "_folded": _folded, "_missing": _MISSING, "_refuse_out": _refuse_out,
         "_compose": dispatch.compose, "_apply_inplace": dispatch.apply_inplace, **defaults,
     }  # fmt: skip
     exec(compile(text, f"<tinygrad_cv operator {operator.name}>", "exec"), scope)

@@ -6,6 +6,7 @@ failing example shrinks) and a NumPy generator (benchmarks, examples). `elementw
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -63,6 +64,10 @@ class Real(NamedTuple):
     high: float = 2.0
     avoid: tuple[float, ...] = ()
 
+    def __str__(self) -> str:
+        kept = f", avoiding {', '.join(f'{a:g}' for a in self.avoid)}" if self.avoid else ""
+        return f"real in [{self.low:g}, {self.high:g}]{kept}"
+
 
 class Integers(NamedTuple):
     """Values of a tensor parameter: int64 from `low` up to but not including `high`."""
@@ -70,15 +75,24 @@ class Integers(NamedTuple):
     low: int = -5
     high: int = 6
 
+    def __str__(self) -> str:
+        return f"integer in [{self.low}, {self.high - 1}]"
+
 
 class Booleans(NamedTuple):
     """Values of a tensor parameter: True and False."""
+
+    def __str__(self) -> str:
+        return "True or False"
 
 
 class OneOf(NamedTuple):
     """Values of an attribute: one of `options`."""
 
     options: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(map(repr, self.options))
 
 
 def call(*args: Any, **kwargs: Any) -> Call:
@@ -116,8 +130,52 @@ def elementwise(*parameters: Any, **attributes: Any) -> Domain:
         arrays = tuple(values(draw, k, s) for k, s in zip(parameters, shapes, strict=True))
         return Call(arrays, {name: attribute(draw, kind) for name, kind in attributes.items()})
 
-    domain.parameters = parameters  # type: ignore[attr-defined]
+    domain.parameters, domain.attributes = parameters, attributes  # type: ignore[attr-defined]
     return domain
+
+
+def describe(domain: Domain, signature: inspect.Signature) -> str:
+    """What a domain holds, in words, for an operator of this signature.
+
+    Of `elementwise(...)` it is what was declared, as in "input: real in [-3, 3], avoiding 0". A domain written as a function is told by
+    its docstring, if it has one, and by what it gives in twelve draws: "drawn: input: 3 to 4 axes, real in [-2, 2]; dim: -1, 0".
+    """
+    names = list(signature.parameters)
+    parameters = getattr(domain, "parameters", None)
+    if parameters is not None:
+        attributes = {n: k if isinstance(k, (Real, Integers, OneOf)) else repr(k) for n, k in domain.attributes.items()}  # type: ignore[attr-defined]
+        listed = (*zip(names, parameters, strict=False), *attributes.items())
+        return "; ".join(f"{name}: {kind}" for name, kind in listed) or "no arguments"
+    lines = (inspect.getdoc(domain) or "").split("\n\n")[0].split()
+    words = " ".join(lines) + " " if lines else ""
+    found: dict[str, list[Any]] = {}
+    try:
+        for seed in range(12):
+            call = domain(NumpyDraw(seed))
+            for name, value in signature.bind_partial(*call.args, **call.kwargs).arguments.items():
+                found.setdefault(name, []).append(value)
+    except Exception as error:  # a listing of all operators must not end at one whose domain is wrong; its test says more
+        return f"{words}raises {type(error).__name__}: {error}"
+    return f"{words}drawn: " + "; ".join(f"{name}: {_summary(values)}" for name, values in found.items())
+
+
+def _summary(values: list[Any]) -> str:
+    """Drawn values of one parameter in words: axes and range of arrays, the first few different ones of anything else."""
+    flat = [v for value in values for v in (value if isinstance(value, (tuple, list)) else [value])]
+    arrays = [a for a in flat if isinstance(a, np.ndarray)]
+    if not arrays:
+        different = list(dict.fromkeys(map(repr, values)))
+        return ", ".join(different[:4]) + (", ..." if len(different) > 4 else "")
+    axes = sorted({a.ndim for a in arrays})
+    count = f"{axes[0]} ax{'is' if axes[0] == 1 else 'es'}" if len(axes) == 1 else f"{axes[0]} to {axes[-1]} axes"
+    filled = [a for a in arrays if a.size]
+    kind = {"f": "real", "i": "integer", "u": "integer", "b": "True or False"}[arrays[0].dtype.kind]
+    text = f"{count}, {kind}"
+    if filled and kind != "True or False":
+        low, high = min(float(a.min()) for a in filled), max(float(a.max()) for a in filled)
+        text += f" in [{low:.3g}, {high:.3g}]"
+    several = any(isinstance(v, (tuple, list)) for v in values)
+    return ("several of " if several else "") + text + (", or None" if any(v is None for v in flat) else "")
 
 
 class NumpyDraw:

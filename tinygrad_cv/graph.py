@@ -155,14 +155,30 @@ class capture:
         state.capture = self._outer
 
 
+_PACKAGE = __name__.partition(".")[0]
+
+
 def variable_names(frame: FrameType | None = None) -> dict[str, Tensor]:
-    """The Tensors among the variables of `frame` (default: the caller's), by name; in order of definition."""
+    """The Tensors among the variables that `frame` (default: the caller's) can name or was called with, by name.
+
+    First its local variables in order of definition, then those of the functions that called it, then the global variables of all
+    of them; the first of a name counts. Functions of this package and names that begin with an underscore are left out.
+    """
     if frame is None:
         caller = inspect.currentframe()
         frame = caller.f_back if caller is not None else None
-    if frame is None:
-        return {}
-    return {name: value for name, value in frame.f_locals.items() if isinstance(value, Tensor) and not name.startswith("_")}
+    frames = []
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] != _PACKAGE:
+            frames.append(frame)
+        frame = frame.f_back
+    found: dict[str, Tensor] = {}
+    places = [f.f_locals for f in frames] + [f.f_globals for f in frames]
+    for variables in places:
+        for name, value in list(variables.items()):
+            if isinstance(value, Tensor) and not name.startswith("_"):
+                found.setdefault(name, value)
+    return found
 
 
 def record(function: Callable[..., Any], *inputs: Any, names: Mapping[str, Tensor] | None = None, **options: Any) -> Graph:

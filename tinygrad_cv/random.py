@@ -13,12 +13,23 @@ from typing import Any
 
 import numpy as np
 
+from .devices import Device, as_device
+
 
 class Generator:
-    """A stream of random numbers of its own: `Generator(seed)`."""
+    """A stream of random numbers of its own: `Generator(seed)`, or as in PyTorch `Generator(device="cpu").manual_seed(seed)`."""
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | str | Device | None = None, *, device: Any = None) -> None:
+        if isinstance(seed, (str, Device)):
+            seed, device = None, seed
+        self.device = as_device(device).require()
         self.manual_seed(seed)
+
+    def seed(self) -> int:
+        """Restarts the stream from a seed of the operating system's entropy, which is returned."""
+        seed = int(np.random.SeedSequence().entropy) & 0x7FFF_FFFF_FFFF_FFFF  # type: ignore[arg-type]
+        self.manual_seed(seed)
+        return seed
 
     def manual_seed(self, seed: int | None) -> Generator:
         """Restarts the stream from `seed` (None: from the operating system's entropy)."""
@@ -65,6 +76,11 @@ def manual_seed(seed: int) -> Generator:
     return default_generator.manual_seed(seed)
 
 
+def seed() -> int:
+    """Restarts the default stream from the operating system's entropy; returns the seed, which repeats the run."""
+    return default_generator.seed()
+
+
 def initial_seed() -> int | None:
     """The seed of the default stream."""
     return default_generator.initial_seed()
@@ -103,21 +119,29 @@ def numpy_generator(generator: Generator | None = None) -> np.random.Generator:
 
 
 _deterministic = False
+_warn_only = False
 
 
-def use_deterministic_algorithms(mode: bool) -> None:
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
     """Asks for runs that are bit-identical at a fixed number of threads.
 
     Every operator of this package is: parallel kernels split their work by the number of threads alone and never add into shared
     memory. The switch therefore changes no result today; what may choose an algorithm by measuring time must obey it, and plugin
-    kernels can read it with `are_deterministic_algorithms_enabled`.
+    kernels can read it with `are_deterministic_algorithms_enabled`. warn_only: what has no deterministic form would warn where
+    it raises otherwise; there is none such among the built-in operators.
     """
-    global _deterministic
-    if not isinstance(mode, bool):
-        raise TypeError(f"use_deterministic_algorithms: expected True or False, got {mode!r}")
-    _deterministic = mode
+    global _deterministic, _warn_only
+    for value in (mode, warn_only):
+        if not isinstance(value, bool):
+            raise TypeError(f"use_deterministic_algorithms: expected True or False, got {value!r}")
+    _deterministic, _warn_only = mode, mode and warn_only
 
 
 def are_deterministic_algorithms_enabled() -> bool:
     """What `use_deterministic_algorithms` was last given."""
     return _deterministic
+
+
+def is_deterministic_algorithms_warn_only_enabled() -> bool:
+    """Whether `use_deterministic_algorithms` was last given True with warn_only=True."""
+    return _warn_only

@@ -18,6 +18,7 @@ ENTRY_POINT_GROUP = "tinygrad_cv.ops"
 API_VERSION = 1
 
 _operators: dict[str, Operator] = {}
+_aliases: dict[str, Operator] = {}
 _registration_hooks: list[Callable[[Operator], None]] = []
 _current_provider: str | None = None
 _discovered = False
@@ -38,6 +39,8 @@ def op(
     tolerance: float | None = None,
     gradgrad: bool = True,
     internal: bool = False,
+    aliases: Sequence[str] = (),
+    keywords: Mapping[str, str] | None = None,
     override: bool = False,
 ) -> Callable[[type[Op]], Operator]:
     """Registers the decorated declaration as operator `name`.
@@ -47,6 +50,8 @@ def op(
     'module:function' by device. cost: function of shapes and attributes giving (FLOPs, bytes). method: also a Tensor method.
     inplace: also a `name_` form. tolerance: largest relative float32 error of a kernel. gradgrad: second derivative exists.
     internal: made for the rules and compositions of other operators, and not listed among the functions of the package.
+    aliases: other names of the whole operator. keywords: other names of parameters, as in {"split_size": "split_size_or_sections"};
+    `axis` and `keepdims` for `dim` and `keepdim`, and the name of `*sizes` as a keyword, go without saying.
 
     Raises ValueError for a name that is taken, naming both owners, unless `override=True`; TypeError for a declaration that
     lacks a reference, a rule, a domain or a formula.
@@ -54,21 +59,33 @@ def op(
 
     def register(declaration: type[Op]) -> Operator:
         provider = _current_provider or declaration.__module__.split(".")[0]
-        taken = _operators.get(name)
-        if taken is not None and not override:
-            raise ValueError(
-                f"operator {name!r} is registered by {taken.provider} and again by {provider}; pass override=True to replace it"
-            )
+        for wanted in (name, *aliases):
+            taken = _operators.get(wanted) or _aliases.get(wanted)
+            if taken is not None and not override:
+                raise ValueError(
+                    f"operator {wanted!r} is registered by {taken.provider} and again by {provider}; pass override=True to replace it"
+                )
+        replaced = _operators.get(name)
         operator = Operator(
             declaration, name, domain=domain, formula=formula, kinks=kinks, source=source, kernels=kernels, cost=cost,
             method=method, inplace=inplace, tolerance=tolerance, provider=provider, gradgrad=gradgrad, internal=internal,
+            aliases=tuple(dict.fromkeys((*aliases, *(replaced.aliases if replaced else ())))), keywords=keywords,
         )  # fmt: skip
-        _operators[name] = operator
-        for hook in _registration_hooks:
-            hook(operator)
+        _enter(operator)
         return operator
 
     return register
+
+
+def _enter(operator: Operator) -> None:
+    """Puts an operator, its aliases and its methods where they are found; those of one that it replaces go."""
+    if operator.name in _operators:
+        unregister(operator.name)
+    _aliases.pop(operator.name, None)
+    _operators[operator.name] = operator
+    _aliases.update(dict.fromkeys(operator.aliases, operator))
+    for hook in _registration_hooks:
+        hook(operator)
 
 
 def on_registration(hook: Callable[[Operator], None]) -> None:
@@ -105,7 +122,8 @@ def discover(reload: bool = False) -> None:
         except Exception as error:
             for added in [n for n, o in _operators.items() if before.get(n) is not o]:
                 unregister(added)
-            _operators.update(before)
+            for replaced in [o for n, o in before.items() if _operators.get(n) is not o]:
+                _enter(replaced)
             _failed_plugins[key] = f"{type(error).__name__}: {error}"
             warnings.warn(
                 f"the operator plugin {point.name!r} of package {owner!r} was skipped: {_failed_plugins[key]}",
@@ -117,11 +135,11 @@ def discover(reload: bool = False) -> None:
 
 
 def find(name: str) -> Operator | None:
-    """The operator called `name`, looking at installed plugins only when no loaded operator has the name."""
-    operator = _operators.get(name)
+    """The operator called `name`, or known by it as an alias, looking at installed plugins only when no loaded operator has the name."""
+    operator = _operators.get(name) or _aliases.get(name)
     if operator is None and not _discovered and not name.startswith("_"):
         discover()
-        operator = _operators.get(name)
+        operator = _operators.get(name) or _aliases.get(name)
     return operator
 
 
@@ -131,7 +149,7 @@ def get(name: str) -> Operator:
     if operator is None:
         import difflib
 
-        near = difflib.get_close_matches(name, _operators, 3)
+        near = difflib.get_close_matches(name, [*_operators, *_aliases], 3)
         raise KeyError(f"no operator is called {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
     return operator
 
@@ -148,7 +166,9 @@ def unregister(name: str) -> None:
     from ._tensor import Tensor as tensor_class
 
     operator = _operators.pop(name)
-    for attribute in (operator.name, operator.name + "_"):
+    for alias in [a for a, o in _aliases.items() if o is operator]:
+        del _aliases[alias]
+    for attribute in [f"{n}{suffix}" for n in (operator.name, *operator.aliases) for suffix in ("", "_")]:
         method = tensor_class.__dict__.get(attribute)
         if getattr(method, "operator", None) is operator:
             delattr(tensor_class, attribute)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import dtypes
+from .random_fills import RandomFills
 
 if TYPE_CHECKING:
     from ._tensor import Tensor
 
 
-class TensorMethods:
+class TensorMethods(RandomFills):
     """Mixed into Tensor. `self` is always a Tensor."""
 
     # Conversion -------------------------------------------------------------------------------------------------------

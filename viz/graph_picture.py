@@ -87,7 +87,7 @@ def draw(
 
     depth: modules nested deeper than this below the outermost one become one box (default: all open up to a few
     hundred nodes). values, grads: write them into the boxes. direction: "TB" downwards, "LR" to the right. names: variables by
-    name; those of the calling function are found by themselves.
+    name; those of the calling functions, and global ones, are found by themselves.
 
     TypeError for a module or function without the inputs it takes: its graph exists only once it has run.
     """

@@ -134,8 +134,8 @@ def store_rows(
     """Writes the sums of flat grid positions [begin, begin + n) to the output channel at y[base:], without the padding's
     share."""
     stay_apart()
-    if grid_w == out_w and (size_d == 1 or grid_h == out_h) and job[14] == 1 and job[15] == 1:  # nothing to leave out
-        copy_row(sums, at, y, base + begin, n)
+    if grid_w == out_w and job[14] == 1 and job[15] == 1 and (size_d == 1 or (grid_h == out_h and job[13] == 1)):
+        copy_row(sums, at, y, base + start_d * out_h * out_w + begin, n)  # nothing to leave out
         return
     row = begin // grid_w
     q_d, q_h = row // grid_h, row % grid_h

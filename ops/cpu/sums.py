@@ -13,7 +13,11 @@ _COLUMNS = 64  # columns one share takes at a time
 
 
 @helper(fastmath=REDUCTION)
-def _sum(row):
+def row_sum(row):
+    """The sum of a row, in vector lanes.
+
+    A loop of its own: LLVM gives a loop that also stores two forms, with sums in two orders, and picks one by the distance of the arrays.
+    """
     total = row.dtype.type(0)
     for j in range(row.size):
         total += row[j]
@@ -26,7 +30,7 @@ def row_blocks(x, parts, shares, share):
     rows, blocks = parts.shape
     for task in range(*span(rows * blocks, shares, share)):
         r, b = task // blocks, task % blocks
-        parts[r, b] = _sum(x[r, b * BLOCK : min(x.shape[1], (b + 1) * BLOCK)])
+        parts[r, b] = row_sum(x[r, b * BLOCK : min(x.shape[1], (b + 1) * BLOCK)])
 
 
 @kernel

@@ -154,6 +154,30 @@ class detect_anomaly(_Switch):
         self._values = {"anomaly": bool(check_nan)}
 
 
+class set_detect_anomaly(_Switch):
+    """Switches `detect_anomaly` on or off: at once as a call, and until the end of the block as a context manager."""
+
+    def __init__(self, mode: bool, check_nan: bool = True) -> None:
+        super().__init__()
+        self._values = {"anomaly": bool(mode and check_nan)}
+        self._before = state.anomaly
+        state.anomaly = self._values["anomaly"]
+
+    def __enter__(self) -> set_detect_anomaly:
+        self._outer.append({"anomaly": self._before})
+        state.anomaly = self._values["anomaly"]
+        return self
+
+    def __call__(self, function: F) -> F:
+        state.anomaly = self._before
+        return super().__call__(function)
+
+
+def is_anomaly_enabled() -> bool:
+    """Whether backward checks every gradient in this thread, see `detect_anomaly`."""
+    return state.anomaly
+
+
 def is_grad_enabled() -> bool:
     """Whether operators are recorded in this thread."""
     return state.grad_enabled

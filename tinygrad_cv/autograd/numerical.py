@@ -6,14 +6,17 @@ element is compared while the input is small, random directions beyond that, and
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .._tensor import Tensor, wrap
+from ..registry import get as get_operator
 from . import grad as _grad
 from .differences import GradcheckError, Settings, compare, random_upstreams
+from .function import Function
 from .modes import enable_grad, no_grad
 
 
@@ -91,7 +94,52 @@ class Check:
         found = _grad(self.outputs, [self.leaves[k] for k in self.wanted], [wrap(u) for u in upstreams], allow_unused=True)
         return [np.zeros_like(a) if g is None else g._data for a, g in zip(self.point(), found, strict=True)]
 
-    def run(self, settings: Settings, nondet_tol: float = 0.0, directional: bool = False) -> tuple[int, str]:
+    def agree_when_some_are_undefined(self, upstreams: list[np.ndarray], total: list[np.ndarray]) -> None:
+        """Backward from one output at a time, so that the others send nothing, must add up to backward from all together."""
+        again = Check(self.name, self.func, self.inputs, self.wanted)
+        leaves = [again.leaves[k] for k in self.wanted]
+        sums = [np.zeros_like(a) for a in total]
+        for output, u in zip(again.outputs, upstreams, strict=True):
+            found = _grad([output], leaves, [wrap(u)], retain_graph=True, allow_unused=True)
+            sums = [s if g is None else s + g._data for s, g in zip(sums, found, strict=True)]
+        self._compare("the gradients of its outputs taken one by one do not add up to those taken together", sums, total)
+
+    def agree_in_batches(self, settings: Settings) -> None:
+        """grad(..., is_grads_batched=True) for three upstream gradients must give what three calls give."""
+        again = Check(self.name, self.func, self.inputs, self.wanted)
+        if not again.outputs:
+            return
+        leaves = [again.leaves[k] for k in self.wanted]
+        dtype = self.arrays[self.wanted[0]].dtype
+        drawn = [random_upstreams([t.shape for t in again.outputs], dtype, settings.seed + 10 + i) for i in range(3)]
+        batch = [wrap(np.stack(column)) for column in zip(*drawn, strict=True)]
+        together = _grad(again.outputs, leaves, batch, retain_graph=True, allow_unused=True, is_grads_batched=True)
+        for i, upstreams in enumerate(drawn):
+            one = [np.zeros_like(leaf._data) if g is None else g._data[i] for leaf, g in zip(leaves, together, strict=True)]
+            self._compare(
+                "a batch of upstream gradients gives other gradients than one at a time", one, self.gradients_again(upstreams)
+            )
+
+    def gradients_again(self, upstreams: list[np.ndarray]) -> list[np.ndarray]:
+        """`gradients` on a graph of its own."""
+        return Check(self.name, self.func, self.inputs, self.wanted).gradients(upstreams)
+
+    def _compare(self, what: str, got: list[np.ndarray], expected: list[np.ndarray]) -> None:
+        for k, a, b in zip(self.wanted, got, expected, strict=True):
+            scale = float(np.max(np.abs(b), initial=1.0))
+            if not np.allclose(a, b, rtol=0, atol=scale * np.finfo(b.dtype).eps ** 0.75):
+                worst = float(np.max(np.abs(a - b)))
+                raise GradcheckError(f"{self.name}: {what}: those for input {k} differ by {worst:g}", "wrong gradient", k)
+
+    def run(
+        self,
+        settings: Settings,
+        nondet_tol: float = 0.0,
+        directional: bool = False,
+        undefined: bool = False,
+        dtypes: bool = False,
+        batched: bool = False,
+    ) -> tuple[int, str]:
         """Compares; raises GradcheckError. The number compared, and the mode."""
         dtype = self.arrays[self.wanted[0]].dtype
         for t in self.outputs:
@@ -111,8 +159,18 @@ class Check:
         upstreams = random_upstreams([t.shape for t in self.outputs], dtype, settings.seed)
         analytic = self.gradients(upstreams)
         for k, g in zip(self.wanted, analytic, strict=True):
+            if dtypes and g.dtype != self.arrays[k].dtype:
+                raise GradcheckError(
+                    f"{self.name}: the gradient for input {k} has dtype {g.dtype}, the input {self.arrays[k].dtype}",
+                    "wrong gradient",
+                    k,
+                )
             if not np.isfinite(g).all():
                 raise GradcheckError(f"{self.name}: the gradient for input {k} is not finite", "not finite", k)
+        if undefined and len(self.outputs) > 1:
+            self.agree_when_some_are_undefined(upstreams, analytic)
+        if batched:
+            self.agree_in_batches(settings)
         point = [a.copy() for a in self.point()]
         count, mode = compare(self.name, self.along, point, dict(enumerate(analytic)), upstreams, settings, directional)
         if not count:
@@ -139,6 +197,7 @@ def _double(name: str, func: Callable[..., Any], inputs: tuple[Any, ...], wanted
 def _checked(
     name: str, func: Callable[..., Any], inputs: tuple[Any, ...], wanted: list[int], first_order: bool, raise_exception: bool,
     eps: float | None, atol: float | None, rtol: float | None, nondet_tol: float, fast_mode: bool, seed: int, max_elements: int,
+    undefined: bool, dtypes: bool, batched: bool,
 ) -> GradcheckResult:  # fmt: skip
     try:
         check, remark = _double(name, func, inputs, wanted)
@@ -151,7 +210,7 @@ def _checked(
         if remark:
             lowest = min((lowest, *(t.dtype for t in check.outputs)), key=lambda d: d.itemsize)
         settings = Settings.of(lowest, eps, atol, rtol, seed, max_elements)
-        count, mode = check.run(settings, nondet_tol, fast_mode)
+        count, mode = check.run(settings, nondet_tol, fast_mode, undefined, dtypes, batched)
     except GradcheckError as error:
         if raise_exception:
             raise
@@ -167,6 +226,18 @@ def _as_inputs(name: str, inputs: Any) -> tuple[tuple[Any, ...], list[int]]:
     return given, wanted
 
 
+def _refuse(name: str, **asked: str | bool) -> None:
+    """ValueError for the first option that was asked for; the text says why it is not there."""
+    for option, reason in asked.items():
+        if reason:
+            raise ValueError(f"{name}: {option} is not supported: {reason}")
+
+
+_NO_FORWARD = "there is no forward mode (tg.autograd.functional.jvp runs backward twice); leave it False"
+_NO_SPARSE = "it is about sparse tensors, which there are none of; leave it out"
+_NOTHING_LEFT = "there would be nothing to check; leave it True"
+
+
 def gradcheck(
     func: Callable[..., Any],
     inputs: Any,
@@ -176,7 +247,14 @@ def gradcheck(
     rtol: float | None = None,
     raise_exception: bool = True,
     nondet_tol: float = 0.0,
+    check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False,
+    check_batched_forward_grad: bool = False,
+    check_forward_ad: bool = False,
+    check_backward_ad: bool = True,
     fast_mode: bool = False,
+    masked: bool | None = None,
     seed: int = 0,
     max_elements: int = 2000,
 ) -> GradcheckResult:
@@ -186,6 +264,10 @@ def gradcheck(
     float32 is checked in float64 wherever func allows it. eps, atol, rtol: step and tolerances, |analytic - numeric| <= atol +
     rtol |numeric|; by default from the dtype (1e-5, 1e-7, 1e-6 in float64). fast_mode, or more than `max_elements` elements:
     eight random directions instead of every element. nondet_tol: how far two calls with the same inputs may differ.
+    check_undefined_grad: of several outputs, backward from each alone must add up to backward from all. check_grad_dtypes: a gradient
+    has its input's dtype (backward itself insists on that). check_batched_grad: `grad(..., is_grads_batched=True)` gives what single
+    calls give. ValueError for check_forward_ad, check_batched_forward_grad and masked=True, which ask for what is not there, and
+    for check_backward_ad=False.
 
     Returns a result equal to True whose repr tells how many elements or directions were compared, and in which dtype. Raises
     GradcheckError with input, element, both values, both errors, step, dtype and seed (or returns False with
@@ -195,10 +277,16 @@ def gradcheck(
         >>> tg.autograd.gradcheck(tg.exp, x)
         <gradcheck passed: 3 elements compared in float64>
     """
+    _refuse(
+        "gradcheck", check_forward_ad=check_forward_ad and _NO_FORWARD, masked=bool(masked) and _NO_SPARSE,
+        check_batched_forward_grad=check_batched_forward_grad and _NO_FORWARD,
+    )  # fmt: skip
+    _refuse("gradcheck", **{"check_backward_ad=False": not check_backward_ad and _NOTHING_LEFT})
     given, wanted = _as_inputs("gradcheck", inputs)
     name = f"gradcheck of {_name_of(func)}"
     return _checked(
-        name, func, given, wanted, True, raise_exception, eps, atol, rtol, nondet_tol, fast_mode, seed, max_elements
+        name, func, given, wanted, True, raise_exception, eps, atol, rtol, nondet_tol, fast_mode, seed, max_elements,
+        check_undefined_grad, check_grad_dtypes, check_batched_grad,
     )  # fmt: skip
 
 
@@ -210,18 +298,28 @@ def gradgradcheck(
     eps: float | None = None,
     atol: float | None = None,
     rtol: float | None = None,
+    gen_non_contig_grad_outputs: bool = False,
     raise_exception: bool = True,
     nondet_tol: float = 0.0,
+    check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False,
+    check_fwd_over_rev: bool = False,
+    check_rev_over_rev: bool = True,
     fast_mode: bool = False,
+    masked: bool = False,
     seed: int = 0,
     max_elements: int = 2000,
 ) -> GradcheckResult:
     """Compares the second derivative by backward through backward with finite differences of the first.
 
     Differentiates (inputs, upstream) -> gradients of `func`, so both what the rule does with the inputs and what it does with
-    the upstream gradient are checked. grad_outputs: upstream gradients for func's outputs, random by default. All else as in
-    `gradcheck`; it does not check that the first derivative is right.
+    the upstream gradient are checked. grad_outputs: upstream gradients for func's outputs, random by default;
+    gen_non_contig_grad_outputs: their memory has gaps. All else as in `gradcheck`; it does not check that the first derivative is
+    right. ValueError for check_fwd_over_rev, masked=True and check_rev_over_rev=False.
     """
+    _refuse("gradgradcheck", check_fwd_over_rev=check_fwd_over_rev and _NO_FORWARD, masked=bool(masked) and _NO_SPARSE)
+    _refuse("gradgradcheck", **{"check_rev_over_rev=False": not check_rev_over_rev and _NOTHING_LEFT})
     given, wanted = _as_inputs("gradgradcheck", inputs)
     name = f"gradgradcheck of {_name_of(func)}"
     probe, _ = _double(name, func, given, wanted)
@@ -232,11 +330,38 @@ def gradgradcheck(
         upstreams = [wrap(u.astype(t.dtype)) for u, t in zip(arrays, probe.outputs, strict=True)]
     else:
         upstreams = list(grad_outputs) if isinstance(grad_outputs, (tuple, list)) else [grad_outputs]
+    if gen_non_contig_grad_outputs:
+        func = _with_gaps(func)
     return _checked(
         name, gradient_function(func, len(given), wanted, probe.slots), (*given, *upstreams),
         [*wanted, *range(len(given), len(given) + len(upstreams))], False, raise_exception, eps, atol, rtol, nondet_tol,
-        fast_mode, seed, max_elements,
+        fast_mode, seed, max_elements, check_undefined_grad, check_grad_dtypes, check_batched_grad,
     )  # fmt: skip
+
+
+class _Gaps(Function):
+    """The identity, whose backward hands on the gradient in memory with gaps."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        return input.clone()  # type: ignore[attr-defined, no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        return get_operator("stack").function([upstream, upstream], -1).select(-1, 0)  # type: ignore[no-any-return]
+
+
+def _with_gaps(func: Callable[..., Any]) -> Callable[..., Any]:
+    """`func`, whose backward receives upstream gradients that are not contiguous."""
+
+    @functools.wraps(func)
+    def gapped(*values: Any) -> Any:
+        result = func(*values)
+        if isinstance(result, (tuple, list)):
+            return tuple(_Gaps.apply(r) if isinstance(r, Tensor) and r.requires_grad else r for r in result)
+        return _Gaps.apply(result)
+
+    return gapped
 
 
 def gradient_function(func: Callable[..., Any], inputs: int, wanted: list[int], slots: list[int]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 from .._state import state
@@ -21,17 +22,29 @@ from .node import Node, Storage, _sequence
 class _Region:
     """One checkpointed call: the function, its arguments, and how to run it once more."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], keep_rng: bool) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        keep_rng: bool,
+        contexts: tuple[Any, Any],
+        compare: bool,
+        debug: bool,
+    ) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
+        self.contexts, self.compare = contexts, compare
+        self.first: list[str] | None = [] if debug else None  # the operators of the first run, for the message
         self.rng = get_rng_state() if keep_rng else None
         self.scope = state.scope
         self.nodes: list[Any] = []
         self.pinned: list[tuple[Storage, int, tuple[int, ...]]] = []
 
-    def run(self) -> tuple[Any, list[Node]]:
+    def run(self, context: Any) -> tuple[Any, list[Node]]:
         """The result, and the nodes made on the way to it, oldest first."""
         start = next(_sequence)
-        result = self.function(*self.args, **self.kwargs)
+        with context:
+            result = self.function(*self.args, **self.kwargs)
         return result, _nodes_since(start, _tensors(result))
 
     def forget(self, nodes: list[Node]) -> None:
@@ -49,6 +62,8 @@ class _Region:
             node.saved = _Deferred(self, position)  # type: ignore[assignment]
             node.__class__ = _kind(type(node))  # the node is finished; only how it answers for `saved` changes
             self.nodes.append(weakref.ref(node))
+            if self.first is not None:
+                self.first.append(_description(node))
 
     def restore(self) -> None:
         """Runs the function again and gives its saved values to the nodes of the first run that still need theirs."""
@@ -62,19 +77,27 @@ class _Region:
             if self.rng is not None:
                 set_rng_state(self.rng)
             with enable_grad():
-                _, fresh = self.run()
+                _, fresh = self.run(self.contexts[1])
         finally:
             state.capture, state.scope, state.anomaly, state.inference = outer
             if rng is not None:
                 set_rng_state(rng)
         waiting = [r() for r in self.nodes]
-        if len(fresh) != len(waiting) or any(
-            n is not None and n.op.name != f.op.name for n, f in zip(waiting, fresh, strict=False)
-        ):
+        pairs = [(n, f) for n, f in zip(waiting, fresh, strict=False) if n is not None]
+        trace = (
+            "" if self.first is None else f"\nforward: {', '.join(self.first)}\nagain: {', '.join(map(_description, fresh))}"
+        )
+        if len(fresh) != len(waiting) or any(n.op.name != f.op.name for n, f in pairs):
             raise RuntimeError(
                 f"checkpoint: recomputing gave {len(fresh)} operators ({', '.join(f.op.name for f in fresh[:8])} ...) where "
-                f"forward had {len(waiting)}; the function must do the same both times (random choices, global state)"
+                f"forward had {len(waiting)}; the function must do the same both times (random choices, global state){trace}"
             )
+        for n, f in pairs if self.compare else ():
+            if n.shapes != f.shapes or n.dtypes != f.dtypes:
+                raise RuntimeError(
+                    f"checkpoint: recomputing gave {_description(f)} where forward had {_description(n)}; the function must do the same "
+                    f"both times (random choices, global state){trace}"
+                )
         for node, again in zip(waiting, fresh, strict=True):
             if node is None or not node.deferred():
                 continue
@@ -87,6 +110,10 @@ class _Region:
     def __del__(self) -> None:
         for storage, _, _ in self.pinned:
             storage.savers.pop(id(self), None)
+
+
+def _description(node: Node) -> str:
+    return " ".join([node.op.name, *(f"{tuple(s)} {d}" for s, d in zip(node.shapes, node.dtypes, strict=True))])
 
 
 class _Deferred:
@@ -174,20 +201,32 @@ def checkpoint(
     *args: Any,
     use_reentrant: bool | None = None,
     preserve_rng_state: bool = True,
+    context_fn: Callable[[], tuple[Any, Any]] | None = None,
+    determinism_check: str = "default",
+    debug: bool = False,
+    early_stop: bool = True,
     **kwargs: Any,
 ) -> Any:
     """function(*args, **kwargs), keeping none of the values its backward needs: they are computed again when it comes.
 
     Results and gradients are the same as without; memory falls by what the function would have saved, time rises by one more
     forward. preserve_rng_state: random numbers (dropout) come out the same the second time. use_reentrant is accepted for
-    PyTorch's sake; recomputation always works as PyTorch's `use_reentrant=False`.
+    PyTorch's sake; recomputation always works as PyTorch's `use_reentrant=False`. context_fn: returns two context managers, for
+    the first run and for the second. determinism_check: "default" compares the shapes and dtypes of the second run with the
+    first, "none" does not (the operators must be the same in any case). debug: the message of a run that differs lists the
+    operators of both. early_stop: accepted; the second run always goes to the end. Other keywords go to the function.
 
-    Raises RuntimeError in backward if the function does not repeat what it did, or an argument was changed in place.
+    Raises RuntimeError in backward if the function does not repeat what it did, or an argument was changed in place; ValueError
+    for another determinism_check.
     """
+    if determinism_check not in ("default", "none"):
+        raise ValueError(f"checkpoint: determinism_check must be 'default' or 'none', got {determinism_check!r}")
+    contexts = (nullcontext(), nullcontext()) if context_fn is None else context_fn()
     if not state.grad_enabled:
-        return function(*args, **kwargs)
-    region = _Region(function, args, kwargs, preserve_rng_state)
-    result, nodes = region.run()
+        with contexts[0]:
+            return function(*args, **kwargs)
+    region = _Region(function, args, kwargs, preserve_rng_state, contexts, determinism_check == "default", debug)
+    result, nodes = region.run(contexts[0])
     if nodes:
         region.forget(nodes)
     return result

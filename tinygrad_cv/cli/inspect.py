@@ -28,7 +28,19 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--depth", type=int, help="levels of modules to open (default: all)")
     parser.set_defaults(run=graph)
 
-    parser = add_command(commands, "ops", "list the registered operators", ["ops", "ops --search pool", "ops --all --json"])
+    parser = add_command(
+        commands,
+        "ops",
+        "list the registered operators, and check them",
+        ["ops", "ops --search pool", "ops --all --json", "ops --check 5 exp conv2d", "ops --search pool --check"],
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these operators (default: all)")
+    parser.add_argument(
+        "--check",
+        nargs="*",
+        metavar=("N", "NAME"),
+        help="test them on N calls drawn from their domain (default: 20); exit status 1 if one fails",
+    )
     parser.add_argument("--search", default="", metavar="TEXT", help="only operators with TEXT in their name")
     parser.add_argument("--all", action="store_true", help="also the internal ones, which other operators are made of")
     parser.set_defaults(run=ops)
@@ -72,19 +84,40 @@ def graph(options: argparse.Namespace) -> int:
 
 
 def ops(options: argparse.Namespace) -> int:
-    """Lists the operators: name, provider, formula, devices with kernels."""
+    """Lists the operators: name, provider, formula, devices with kernels. With --check, tests them too."""
     import tinygrad_cv as tg
 
-    found = [o for o in tg.ops.list_ops() if options.search in o["name"] and (options.all or not o["internal"])]
+    check, names = 0, list(options.names)
+    if options.check is not None:
+        number, *rest = options.check if options.check and options.check[0].isdigit() else ["20", *options.check]
+        check, names = int(number), names + rest
+        if check < 1:
+            raise ValueError(f"ops: --check needs at least 1 example, got {check}")
+
+    def named(o: dict[str, Any]) -> bool:
+        return any(options.search in name for name in (o["name"], *o["aliases"]))
+
+    found = [o for o in tg.ops.list_ops(names=names) if named(o) and (options.all or names or not o["internal"])]
+    failed: list[str] = []
+    width = max((len(o["name"]) for o in found), default=0)
+    for row in found if check else ():
+        (tested,) = tg.ops.list_ops(check, [row["name"]])
+        row["test"] = tested["test"]
+        if not row["test"].startswith("ok"):
+            failed.append(row["name"])
+        if not options.json:
+            print(f"{row['name']:<{width}}  {row['test']}", flush=True)
     if options.json:
         print(json.dumps(found))
-        return 0 if found else 1
+        return 0 if found and not failed else 1
     if not found:
         print(
             f"no operator has {options.search!r} in its name" + ("" if options.all else " (--all looks at internal ones too)")
         )
         return 1
-    width = max(len(o["name"]) for o in found)
+    if check:
+        print(f"{len(found)} operators checked: " + (f"{len(failed)} failed ({', '.join(failed)})" if failed else "all ok"))
+        return 1 if failed else 0
     for o in found:
         devices = ", ".join(o["devices"]) or "reference"
         mark = "(internal) " if o["internal"] else ""
@@ -131,7 +164,7 @@ def info(options: argparse.Namespace) -> int:
     import numpy as np
 
     import tinygrad_cv as tg
-    from tinygrad_cv import devices, kernels
+    from tinygrad_cv import devices, kernels, registry
 
     def version(package: str) -> str | None:
         try:
@@ -162,7 +195,7 @@ def info(options: argparse.Namespace) -> int:
         "kernels": kernels.enabled() and kernels.numba_available(),
         "devices": {"cpu": "available", "cuda": reason or "available"},
         "cache": kernels.cache_info(),
-        "operators": len(tg.ops.list_ops()),
+        "operators": len(registry.operators()),
         "environment": {k: os.environ[k] for k in pinned if k in os.environ},
     }
     if options.json:

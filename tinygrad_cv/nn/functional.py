@@ -34,4 +34,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(o.name for o in operators() if "." not in o.name and not o.internal)
+    names = {(n, o.has_inplace) for o in operators() if not o.internal for n in (o.name, *o.aliases) if "." not in n}
+    return sorted({*(name for name, _ in names), *(name + "_" for name, has_inplace in names if has_inplace)})

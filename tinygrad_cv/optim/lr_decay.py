@@ -31,6 +31,27 @@ class LambdaLR(LRScheduler):
     closed_form = get_lr
 
 
+class MultiplicativeLR(LRScheduler):
+    """The present rate times lr_lambda(t) at every step; one function for all groups or a list with one each."""
+
+    _unsaved = ("optimizer", "lr_lambdas")
+
+    def __init__(
+        self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]], last_epoch: int = -1
+    ) -> None:
+        count = len(optimizer.param_groups)
+        self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
+        if len(self.lr_lambdas) != count:
+            raise ValueError(f"MultiplicativeLR: expected {count} functions, one for each group, got {len(self.lr_lambdas)}")
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The present rates times lr_lambda(t)."""
+        if self.last_epoch == 0:
+            return self._present()
+        return [lr * factor(self.last_epoch) for lr, factor in zip(self._present(), self.lr_lambdas, strict=True)]
+
+
 class StepLR(LRScheduler):
     """base * gamma^floor(t / step_size)."""
 

@@ -8,30 +8,34 @@ from __future__ import annotations
 
 from .lr_base import LRScheduler
 from .lr_combined import ChainedScheduler, ReduceLROnPlateau, SequentialLR
-from .lr_cycles import CosineAnnealingLR, CosineAnnealingWarmRestarts, OneCycleLR
+from .lr_cycles import CosineAnnealingLR, CosineAnnealingWarmRestarts
 from .lr_decay import (
     ConstantLR,
     ExponentialLR,
     InverseTimeLR,
     LambdaLR,
     LinearLR,
+    MultiplicativeLR,
     MultiStepLR,
     PolynomialLR,
     StepLR,
     WarmupLR,
 )
+from .lr_momentum import CyclicLR, OneCycleLR
 
 __all__ = [
     "ChainedScheduler",
     "ConstantLR",
     "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts",
+    "CyclicLR",
     "ExponentialLR",
     "InverseTimeLR",
     "LRScheduler",
     "LambdaLR",
     "LinearLR",
     "MultiStepLR",
+    "MultiplicativeLR",
     "OneCycleLR",
     "PolynomialLR",
     "ReduceLROnPlateau",

@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import kernels
-from .._tensor import Tensor, wrap
+from .._tensor import RemovableHandle, Tensor, wrap
 from ..autograd import enable_grad
 from ..nn.parameter import mark_written
 from ..nn.state import clear_grad
 from .flat import FlatPlan, check_state
+
+StepHook = Callable[["Optimizer", tuple[Any, ...], dict[str, Any]], Any]
 
 
 class Optimizer:
@@ -41,6 +43,8 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self._plans: dict[int, FlatPlan | None] = {}
         self._warned = False
+        self._pre_hooks: dict[int, StepHook] = {}
+        self._post_hooks: dict[int, StepHook] = {}
         if isinstance(params, (Tensor, dict)):
             raise TypeError(
                 f"{type(self).__name__}: params must be an iterable of parameters or of dicts, got one {type(params).__name__}; "
@@ -94,6 +98,36 @@ class Optimizer:
         closure: computes the loss again (clears gradients, runs forward and backward); called with gradients recorded. Raises
         RuntimeError, before anything is written, for a gradient whose shape or dtype is not its parameter's.
         """
+        if not self._pre_hooks and not self._post_hooks:
+            return self._step(closure)
+        args: tuple[Any, ...] = (self,) if closure is None else (self, closure)
+        kwargs: dict[str, Any] = {}
+        for hook in list(self._pre_hooks.values()):
+            changed = hook(self, args, kwargs)
+            if changed is None:
+                continue
+            if not (isinstance(changed, tuple) and len(changed) == 2):
+                raise RuntimeError(
+                    f"{type(self).__name__}.step: a pre-hook must return None or a tuple (args, kwargs), got {changed!r}"
+                )
+            args, kwargs = changed
+        loss = self._step(*args[1:], **kwargs)
+        for hook in list(self._post_hooks.values()):
+            hook(self, args, kwargs)
+        return loss
+
+    def register_step_pre_hook(self, hook: StepHook) -> RemovableHandle:
+        """Calls `hook(optimizer, args, kwargs)` before every step; args begins with the optimizer, as in PyTorch.
+
+        The hook may return another (args, kwargs). The handle's remove() takes it away.
+        """
+        return RemovableHandle(self._pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: StepHook) -> RemovableHandle:
+        """Calls `hook(optimizer, args, kwargs)` after every step. The handle's remove() takes it away."""
+        return RemovableHandle(self._post_hooks, hook)
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with enable_grad():
@@ -213,7 +247,7 @@ class Optimizer:
             f"{type(self).__name__}.step: no parameter of group {index} has a gradient, so nothing was updated: {first}{rest}. Was "
             "backward() called, on a loss that depends on them?",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
     # Groups and state -------------------------------------------------------------------------------------------------

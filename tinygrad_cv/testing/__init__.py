@@ -57,6 +57,21 @@ class OpResult:
         self.checks[kind] += number
 
 
+_last: dict[str, tuple[Operator, OpResult]] = {}
+
+
+def last_result(operator: Operator | str) -> OpResult | None:
+    """What the last check of the whole operator in this process (`check_op`, `op_test`) found, or None if there was none."""
+    operator = get(operator) if isinstance(operator, str) else operator
+    checked, result = _last.get(operator.name, (None, None))
+    return result if checked is operator else None
+
+
+def remember(operator: Operator, result: OpResult) -> None:
+    """Makes `result` the operator's last one."""
+    _last[operator.name] = operator, result
+
+
 def check_call(operator: Operator | str, call: Call, seed: int = 0, result: OpResult | None = None) -> OpResult:
     """Runs every check on one call, as a domain returns it. Raises OpCheckError at the first that fails."""
     operator = get(operator) if isinstance(operator, str) else operator
@@ -100,6 +115,7 @@ def check_op(operator: Operator | str, *, examples: int = 20, seed: int = 0, rai
     operator = get(operator) if isinstance(operator, str) else operator
     result = OpResult(operator.name, operator.provider, seed)
     start = time.perf_counter()
+    remember(operator, result)
     try:
         for i in range(examples):
             call = _drawn(operator, np.random.default_rng([seed, i]), seed + i)
@@ -139,5 +155,5 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "GradcheckError", "HypothesisDraw", "OpCheckError", "OpResult", "Sample", "agree", "check_call", "check_once", "check_op",
-    "gradcheck", "gradgradcheck", "op_calls", "op_test",
+    "gradcheck", "gradgradcheck", "last_result", "op_calls", "op_test",
 ]  # fmt: skip

@@ -6,6 +6,8 @@ A check takes the sample and the result it may count into, and raises AssertionE
 from __future__ import annotations
 
 import contextlib
+import re
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -295,8 +297,29 @@ def check_method(sample: Sample, result: OpResult) -> None:
     result.count("method")
 
 
+def check_empty(sample: Sample, result: OpResult) -> None:
+    """With an axis of size 0 the operator computes what its reference does, and gradients of the right shapes, or it refuses in
+    words that start with an operator's name."""
+    empty = sample.emptied()
+    if empty is None:
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of means of nothing, and of shapes that broadcast now
+            got = empty.call_function([contiguous(a) for a in empty.arrays])
+            agree("with an empty axis, against the reference", got, empty.call_reference(empty.arrays), 1e-9)
+            _gradients(empty, empty.arrays, lambda k, t: np.ones(t.shape, t.dtype))
+    except Exception as error:
+        if isinstance(error, (ValueError, TypeError, IndexError, RuntimeError)) and re.match(r"[\w.]+: ", str(error)):
+            result.count("empty axis refused")
+            return
+        program = f"To repeat it:\n\n{empty.program(backward=True)}\n\nThe call that it was made from:"
+        raise AssertionError(f"with an empty axis: {type(error).__name__}: {error}\n\n{program}") from error
+    result.count("empty axis")
+
+
 EVERY_CALL = (
-    check_value, check_inputs_kept, check_layouts, check_kernel, check_gradient, check_inplace, check_method,
+    check_value, check_inputs_kept, check_layouts, check_kernel, check_gradient, check_empty, check_inplace, check_method,
 )  # fmt: skip
 
 

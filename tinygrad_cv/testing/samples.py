@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +87,29 @@ class Sample:
         star = next((i for i, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), len(parameters))
         args = [made(parameters[min(i, star)].name, value) for i, value in enumerate(self.call.args)]
         return tuple(args), {k: made(k, v) for k, v in self.call.kwargs.items()}
+
+    def emptied(self) -> Sample | None:
+        """The call with one axis of one array empty, or with all axes of that size: chosen by the arrays' shapes and contents.
+
+        None where there is no axis, and for internal operators, whose callers see to what they are given.
+        """
+        axes = [(i, axis) for i, a in enumerate(self.arrays) for axis in range(a.ndim) if a.shape[axis]]
+        if not axes or self.operator.internal:
+            return None
+        code = zlib.crc32(b"".join(a.tobytes() for a in self.arrays), len(axes))
+        (which, place), alone = axes[code // 2 % len(axes)], bool(code % 2)
+        size = self.arrays[which].shape[place]
+
+        def cut(i: int, array: np.ndarray) -> np.ndarray:
+            chosen = [(i, axis) == (which, place) or (not alone and s == size) for axis, s in enumerate(array.shape)]
+            return (
+                np.zeros([0 if gone else s for s, gone in zip(array.shape, chosen, strict=True)], array.dtype)
+                if any(chosen)
+                else array
+            )
+
+        args, kwargs = self.arguments([cut(i, a) for i, a in enumerate(self.arrays)])
+        return Sample(self.operator, Call(args, kwargs), self.seed)
 
     def floating(self) -> list[int]:
         """Positions of the floating arrays."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ..domain import Call, NumpyDraw
 from ..registry import Operator, get
-from . import OpResult, check_call, check_once
+from . import OpResult, check_call, check_once, remember
 
 
 class HypothesisDraw:
@@ -115,9 +115,15 @@ def op_test(operator: Operator | str, result: OpResult | None = None, **options:
     checked = settings(**chosen)(given(op_calls(operator))(every_call))
 
     def test() -> None:
-        for seed in range(2):
-            check_once(operator, operator.domain(NumpyDraw(seed)), seed, counts)
-        checked()
+        remember(operator, counts)
+        counts.failure = None
+        try:
+            for seed in range(2):
+                check_once(operator, operator.domain(NumpyDraw(seed)), seed, counts)
+            checked()
+        except BaseException as error:
+            counts.failure = str(error)
+            raise
 
     test.__name__ = test.__qualname__ = name
     test.__doc__ = f"Values, layouts and derivatives of `{operator.name}` on calls drawn from its domain."
