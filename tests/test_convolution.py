@@ -347,6 +347,30 @@ def test_input_gradients_of_steps_along_some_axes_only(kernels, stride):
         agree(kernels.conv_weight_grad(out, x, kernel, *canonical), w_grad, np.float64)
 
 
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (2, 1), (4, 3), "same"])
+def test_large_3x3_convolutions_take_the_way_of_fewer_multiplications(kernels, padding, monkeypatch):
+    from tinygrad_cv.ops.cpu import winograd, winograd_weight
+
+    taken = []
+    for module, name in ((winograd, "forward"), (winograd, "input_grad"), (winograd_weight, "weight_grad")):
+        monkeypatch.setattr(module, name, lambda *a, f=getattr(module, name), n=name: taken.append(n) or f(*a))
+    rng = np.random.default_rng(43)
+    for shape, filters in (((3, 32, 20, 21), 40), ((1, 24, 33, 30), 32)):
+        x, w = rng.standard_normal(shape).astype(np.float32), rng.standard_normal((filters, shape[1], 3, 3)).astype(np.float32)
+        b = rng.standard_normal(filters).astype(np.float32)
+        attributes = {"stride": 1, "padding": padding, "dilation": 1, "groups": 1}
+        canonical, out, x_grad, w_grad = references(x.astype(float), w.astype(float), b.astype(float), attributes)
+        agree(kernels.conv_forward(x, w, b, *canonical), out, np.float32)
+        g = out.astype(np.float32)
+        agree(kernels.conv_input_grad(g, w, shape[2:], *canonical), x_grad, np.float32)
+        agree(kernels.conv_weight_grad(g, x, (3, 3), *canonical), w_grad, np.float32)
+        assert taken == ["forward", "input_grad", "weight_grad"]
+        taken.clear()
+    x[0, 3, 5, 6], canonical = np.inf, ((1, 1), (1, 1), (1, 1), 1)
+    expected = sliding.convolve(x.astype(float), w.astype(float), None, *canonical)
+    np.testing.assert_array_equal(np.isinf(kernels.conv_forward(x, w, None, *canonical)), np.isinf(expected))
+
+
 def test_kernels_read_any_layout(kernels):
     rng = np.random.default_rng(32)
     x = rng.standard_normal((9, 8, 3, 2)).transpose(3, 2, 1, 0)[:, :, ::-1]

@@ -6,6 +6,8 @@ one long range of p, which vectorises whatever the stride, dilation and number o
 padding are computed and dropped. The gradient in the input is the same computation on the other operand, once for every
 remainder of the stride.
 
+Large 3x3 convolutions in steps of 1 go to `winograd`, which needs fewer multiplications.
+
 Tiling: up to 6 output channels by 4 vectors of positions in registers (`tiles`), over all taps at once; for the weight's
 gradient 6 output channels by 4 taps, over all positions of as many images as fit into half the L2 cache. Work is shared
 out by images, then groups, then channels; threads never write to the same place, and private weight gradients are added at
@@ -25,6 +27,7 @@ from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 from ..sliding import convolve_weight_grad, padding_pairs
+from . import winograd, winograd_weight
 from .conv_grid import Grid, input_grad_grids, source_grid, spreading_order, three
 from .tiles import (
     LANES_SLACK,
@@ -344,6 +347,11 @@ def _unsupported(*arrays) -> bool:
     )
 
 
+def _by_winograd(dtype, weight_shape: tuple[int, ...], stride, dilation, groups: int) -> bool:
+    """Whether `winograd` does it: 3x3 kernels in steps of 1. float64 stays direct: it is what other results are checked with."""
+    return dtype == np.float32 and weight_shape[2:] == (3, 3) and stride == dilation == (1, 1, 1) and groups == 1
+
+
 def _block(rows: int) -> int:
     """How many rows a tile takes: the most, unless fewer waste less on the last block."""
     return min((r for r in ROWS if r >= min(rows, 4)), key=lambda r: (-(-rows // r) * r, -r))
@@ -390,6 +398,11 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
         (n + p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(sizes, totals, dilation, kernel_size, stride, strict=True)
     )
     rows, channels = weight.shape[0] // groups, weight.shape[1]
+    if _by_winograd(input.dtype, weight.shape, stride, dilation, groups):
+        if winograd.worth(math.prod(lead), channels, rows, out[1:]):
+            y = winograd.forward(input, weight, bias, padding)
+            if y is not NotImplemented:
+                return y
     grid = source_grid(
         rows, channels, sizes, out, kernel_size, stride, three(before, 0), dilation, REGISTER_BYTES // input.itemsize
     )
@@ -410,6 +423,11 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
     sizes, kernel_size, out = three(input_size, 1), three(weight.shape[2:], 1), three(grad_output.shape[-rank:], 1)
     stride, dilation = three(stride, 1), three(dilation, 1)
     filters, rows = weight.shape[0] // groups, weight.shape[1]
+    if _by_winograd(weight.dtype, weight.shape, stride, dilation, groups):
+        if winograd.worth(math.prod(lead), filters, rows, input_size):
+            x = winograd.input_grad(grad_output, weight, input_size, padding)
+            if x is not NotImplemented:
+                return x if bias is None else np.add(x, bias.reshape(-1, *(1,) * rank), out=x)
     lanes = REGISTER_BYTES // grad_output.itemsize
     grid, spreading = input_grad_grids(filters, rows, sizes, out, kernel_size, stride, before, dilation, lanes)
     x = empty((*lead, rows * groups, *input_size), grad_output.dtype)
@@ -464,6 +482,11 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
     before = three([p for p, _ in padding_pairs(padding)], 0)
     sizes, kernel, out = three(input.shape[-rank:], 1), three(kernel_size, 1), three(grad_output.shape[-rank:], 1)
     rows, channels = grad_output.shape[-rank - 1] // groups, input.shape[-rank - 1] // groups
+    if _by_winograd(input.dtype, (rows, channels, *kernel_size), three(stride, 1), three(dilation, 1), groups):
+        if winograd.worth(math.prod(lead), channels, rows, out[1:], weight_grad=True):
+            weight_grad = winograd_weight.weight_grad(grad_output, input, padding)
+            if weight_grad is not NotImplemented:
+                return weight_grad
     lanes = REGISTER_BYTES // input.itemsize
     grid = source_grid(rows, channels, sizes, out, kernel, three(stride, 1), before, three(dilation, 1), lanes)
     images, taps, block = math.prod(lead), grid.offsets.size, _block(rows)
