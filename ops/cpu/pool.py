@@ -13,6 +13,7 @@ import numpy as np
 
 from tinygrad_cv.kernels.jit import helper, kernel, prange
 from tinygrad_cv.kernels.memory import empty
+from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 from ..average_pooling import adaptive_averaging_windows, averaging_windows
 from ..pooling import adaptive_windows, sliding_windows
@@ -41,11 +42,11 @@ def max_rows_2x2(top, bottom, out, which, n):
 
 
 @kernel
-def max_2x2(x, values, indices):
-    """Maxima of x, (planes, H, W), over 2 x 2 windows at stride 2; `indices` are positions in H * W."""
+def max_2x2(x, values, indices, shares, share):
+    """Maxima of a share of the planes of x, (planes, H, W), over 2 x 2 windows at stride 2; `indices` are positions in H * W."""
     width, n = x.shape[2], values.shape[2]
-    for p in prange(x.shape[0]):
-        which = np.empty(n, np.int32)
+    which = np.empty(n, np.int32)
+    for p in range(*span(x.shape[0], shares, share)):
         for i in range(values.shape[1]):
             max_rows_2x2(x[p, 2 * i], x[p, 2 * i + 1], values[p, i], which, n)
             where = indices[p, i]
@@ -212,9 +213,8 @@ def max_pool(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=F
     ):
         values = empty((*input.shape[:-2], sizes[0] // 2, sizes[1] // 2), input.dtype)
         indices = empty(values.shape, np.int64)
-        _run(max_2x2, input.size)(
-            _planes(input, 2)[:, 0], values.reshape(-1, *values.shape[-2:]), indices.reshape(-1, *values.shape[-2:])
-        )
+        shares, planes = share_count(input.size, _SERIAL_BELOW), (-1, *values.shape[-2:])
+        run_shares(max_2x2, shares, plain(input, (-1, *sizes)), values.reshape(planes), indices.reshape(planes), shares)
         return values, indices
     return _largest(input, sliding_windows(sizes, kernel_size, stride, padding, dilation, ceil_mode))
 
