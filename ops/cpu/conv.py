@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from tinygrad_cv.kernels import threads
@@ -39,6 +38,7 @@ from .tiles import (
     copy_row,
     copy_rows,
     dot_tile,
+    routine,
     stay_apart,
     tap_tile,
     zero_row,
@@ -51,11 +51,6 @@ _SERIAL_BELOW = 200_000  # multiplications: fewer run on the calling thread
 
 
 # ---- pieces of the kernels ------------------------------------------------------------------------------------------------
-
-
-def routine(function):
-    """A function that kernels call and that stays a function of its own (see `stay_apart`)."""
-    return numba.njit(error_model="numpy")(function)
 
 
 @routine
@@ -341,12 +336,6 @@ def correlate_share(grad_output, x, private, job, layout, phases, offsets, share
 # ---- the seam -------------------------------------------------------------------------------------------------------------
 
 
-def _unsupported(*arrays) -> bool:
-    return bool(numba.config.DISABLE_JIT) or any(
-        a is not None and (a.dtype.kind != "f" or a.dtype.itemsize < 4 or not a.size) for a in arrays
-    )
-
-
 def _by_winograd(dtype, weight_shape: tuple[int, ...], stride, dilation, groups: int) -> bool:
     """Whether `winograd` does it: 3x3 kernels in steps of 1. float64 stays direct: it is what other results are checked with."""
     return dtype == np.float32 and weight_shape[2:] == (3, 3) and stride == dilation == (1, 1, 1) and groups == 1
@@ -387,7 +376,7 @@ def _rows_kernel(operand, weight_view, strides, bias, y, images, groups, channel
 
 def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """The convolution (see `tinygrad_cv.conv2d`) of float32 or float64 arrays; NotImplemented for others and empty ones."""
-    if _unsupported(input, weight, bias):
+    if winograd.unsupported(input, weight, bias):
         return NotImplemented
     rank, lead = weight.ndim - 2, input.shape[: 1 - weight.ndim]
     before = [p for p, _ in padding_pairs(padding)]
@@ -459,14 +448,14 @@ def _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, f
 
 def conv_input_grad(grad_output, weight, input_size, stride=1, padding=0, dilation=1, groups=1):
     """The adjoint of `conv_forward` in the input: an array with spatial sizes `input_size`."""
-    if _unsupported(grad_output, weight) or not np.isfinite(weight).all():
+    if winograd.unsupported(grad_output, weight) or not np.isfinite(weight).all():
         return NotImplemented
     return _input_grad(grad_output, weight, None, input_size, stride, padding, dilation, groups)
 
 
 def conv_transpose(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The transposed convolution (see `tinygrad_cv.conv_transpose2d`): `conv_input_grad` with a bias."""
-    if _unsupported(input, weight, bias) or not np.isfinite(weight).all():
+    if winograd.unsupported(input, weight, bias) or not np.isfinite(weight).all():
         return NotImplemented
     each = zip(input.shape[2 - weight.ndim :], stride, padding, output_padding, dilation, weight.shape[2:], strict=True)
     sizes = tuple((n - 1) * s - 2 * p + d * (k - 1) + extra + 1 for n, s, p, extra, d, k in each)
@@ -475,7 +464,7 @@ def conv_transpose(input, weight, bias=None, stride=1, padding=0, output_padding
 
 def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilation=1, groups=1):
     """The adjoint of `conv_forward` in the weight: an array (filters, channels / groups, *kernel_size)."""
-    if _unsupported(grad_output, input):
+    if winograd.unsupported(grad_output, input):
         return NotImplemented
     rank = len(kernel_size)
     lead = input.shape[: -rank - 1]

@@ -376,6 +376,11 @@ def dot_tile(
     return signature, codegen
 
 
+def routine(function):
+    """A function that kernels call and that stays a function of its own, if it begins with `stay_apart()`."""
+    return numba.njit(error_model="numpy")(function)
+
+
 @intrinsic
 def stay_apart(typing_context):
     """Keeps the function that calls it from being inlined: LLVM otherwise multiplies it while it rearranges its callers'

@@ -42,7 +42,7 @@ from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 from ..sliding import padding_pairs
 from .gemm_tiles import outer_tile
-from .tiles import REGISTER_BYTES, VECTORS, copy_row, stay_apart, zero_row
+from .tiles import REGISTER_BYTES, VECTORS, copy_row, routine, stay_apart, zero_row
 from .winograd_tiles import PLANES, gather_tiles, spread_columns, spread_row, spread_weights
 
 BLOCK = 6  # filters that a register tile takes; the last block may hold 4
@@ -52,11 +52,6 @@ GROUP = 128  # tiles that are worked on together
 CACHE = 1 << 21  # bytes of V; each of its 16 parts is used by itself, so that it may exceed the L2 cache somewhat
 _SERIAL_BELOW = 200_000  # multiplications: fewer run on the calling thread
 _START = 10_000  # what the second kernel of a call costs more, in the units of `gain`
-
-
-def routine(function):
-    """A function that kernels call and that stays a function of its own (see `stay_apart`)."""
-    return numba.njit(error_model="numpy")(function)
 
 
 class Job(NamedTuple):
@@ -307,6 +302,7 @@ def _convolve(x, weight, bias, sizes, out_sizes, before, turned):
 
 
 def unsupported(*arrays) -> bool:
+    """Whether one of the arrays (None: absent) is empty, or of a dtype that the convolution kernels do not do."""
     return bool(numba.config.DISABLE_JIT) or any(
         a is not None and (a.dtype.kind != "f" or a.dtype.itemsize < 4 or not a.size) for a in arrays
     )

@@ -20,8 +20,8 @@ from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 from ..sliding import padding_pairs
 from .gemm_tiles import outer_tile
-from .tiles import REGISTER_BYTES, VECTORS, stay_apart, transpose_block, zero_row
-from .winograd import BLOCK, Job, group_size, odd, routine, spread_inputs, unsupported
+from .tiles import REGISTER_BYTES, VECTORS, routine, stay_apart, transpose_block, zero_row
+from .winograd import BLOCK, Job, group_size, odd, spread_inputs, unsupported
 from .winograd_tiles import PLANES, gather_weights, spread_grad_columns, spread_grad_row
 
 _PARTS = 8  # into which sums are cut at most
