@@ -312,6 +312,12 @@ class nanmean(Composite):
         return total / (~input.isnan()).sum(dim, keepdim).to(total.dtype)
 
 
+def stretched_axes(shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of `shape` that broadcasting `size` to it adds or stretches."""
+    extra = len(shape) - len(size)
+    return tuple([i for i, n in enumerate(shape) if i < extra or (size[i - extra] == 1 and n != 1)])
+
+
 def _sum_to_size_domain(draw):
     shape = draw.shape((1, 3))
     return call(draw.real(shape), draw.broadcastable(shape))
@@ -346,8 +352,7 @@ class sum_to_size(Op):
 
     def reference(input: Array, *size: int) -> np.ndarray:
         shape = size[0]
-        extra = input.ndim - len(shape)
-        axes = tuple([i for i, n in enumerate(input.shape) if i < extra or (shape[i - extra] == 1 and n != 1)])
+        axes = stretched_axes(input.shape, shape)
         if not axes:
             return input.copy()
         dtype = np.int64 if input.dtype.kind in "biu" else np.float32 if input.dtype == np.float16 else input.dtype

@@ -10,8 +10,8 @@ from .lr_base import LRScheduler
 from .optimizer import Optimizer
 
 
-class LambdaLR(LRScheduler):
-    """base * lr_lambda(t); one function for all groups or a list with one each."""
+class _ByFunction(LRScheduler):
+    """A schedule that asks one function for all groups, or one for each."""
 
     _unsaved = ("optimizer", "lr_lambdas")
 
@@ -21,8 +21,14 @@ class LambdaLR(LRScheduler):
         count = len(optimizer.param_groups)
         self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
         if len(self.lr_lambdas) != count:
-            raise ValueError(f"LambdaLR: expected {count} functions, one for each group, got {len(self.lr_lambdas)}")
+            raise ValueError(
+                f"{type(self).__name__}: expected {count} functions, one for each group, got {len(self.lr_lambdas)}"
+            )
         super().__init__(optimizer, last_epoch)
+
+
+class LambdaLR(_ByFunction):
+    """base * lr_lambda(t); one function for all groups or a list with one each."""
 
     def get_lr(self) -> list[float]:
         """base * lr_lambda(t)."""
@@ -31,19 +37,8 @@ class LambdaLR(LRScheduler):
     closed_form = get_lr
 
 
-class MultiplicativeLR(LRScheduler):
+class MultiplicativeLR(_ByFunction):
     """The present rate times lr_lambda(t) at every step; one function for all groups or a list with one each."""
-
-    _unsaved = ("optimizer", "lr_lambdas")
-
-    def __init__(
-        self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]], last_epoch: int = -1
-    ) -> None:
-        count = len(optimizer.param_groups)
-        self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
-        if len(self.lr_lambdas) != count:
-            raise ValueError(f"MultiplicativeLR: expected {count} functions, one for each group, got {len(self.lr_lambdas)}")
-        super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
         """The present rates times lr_lambda(t)."""
