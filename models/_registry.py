@@ -13,7 +13,8 @@ class ModelInfo:
     """A named architecture.
 
     input_shape: (C, H, W) of one example. loss: the nn.functional loss it is trained with. recipe: defaults of `train` (epochs,
-    batch_size, optimizer, learning rate, ...), as measured to work.
+    batch_size, optimizer, learning rate, ...), as measured to work or, for training that takes days, as its paper gives them; those
+    of the command where it is empty.
     """
 
     name: str
