@@ -8,8 +8,9 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Elementwise, OneOf, Real, call, elementwise, op
+from ..extend import Array, Composite, Elementwise, OneOf, Real, Tensor, call, elementwise, op
 from ..random import numpy_generator
+from ..replay import replayable
 from .arithmetic import refuse_bool
 
 AWAY_FROM_ZERO = Real(-2, 2, avoid=(0.0,))
@@ -111,6 +112,11 @@ def _random_slopes(input: np.ndarray, lower: float, upper: float) -> np.ndarray:
     return np.where(input <= 0, numpy_generator().uniform(lower, upper, input.shape), 1).astype(input.dtype)
 
 
+@replayable(local=True)
+def _slopes(input: Tensor, lower: float, upper: float) -> Tensor:
+    return tg.from_numpy(_random_slopes(input._data, lower, upper))
+
+
 @op(
     "rrelu",
     domain=elementwise(AWAY_FROM_ZERO, lower=OneOf((0.125, 0.0)), upper=OneOf((0.5, 0.125)), training=OneOf((False, True))),
@@ -143,7 +149,7 @@ class rrelu(Composite):
 
     def compose(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
         if training:
-            return input * tg.from_numpy(_random_slopes(input._data, lower, upper))
+            return input * _slopes(input, lower, upper)
         return tg.leaky_relu(input, (lower + upper) / 2)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Elementwise, Real, call, elementwise, op
+from ..extend import Array, Composite, Elementwise, Real, Tensor, call, elementwise, op
+from ..replay import replayable
 from .loss import check_floating
 from .loss_reduction import REDUCTIONS, check_reduction, older_arguments, reduce_loss
 from .value_loss import check_broadcastable, check_same_shape, check_weight
@@ -46,6 +47,22 @@ def _probability_domain(draw):
     return call(draw.real(shape, 0.1, 0.9), draw.real(shape, 0.1, 0.9), weight, reduction=draw.choice(REDUCTIONS))
 
 
+@replayable(local=True)
+def _check_probabilities(input: Tensor) -> None:
+    values = input._data
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(
+            f"binary_cross_entropy: input must hold probabilities in [0, 1], got values from {values.min()} to {values.max()}; "
+            "for scores use binary_cross_entropy_with_logits"
+        )
+
+
+@replayable(local=True)
+def _check_variance(name: str, var: Tensor) -> None:
+    if var.numel() and var._data.min() < 0:
+        raise ValueError(f"{name}: var has negative entries")
+
+
 @op(
     "binary_cross_entropy",
     domain=_probability_domain,
@@ -62,12 +79,7 @@ class binary_cross_entropy(Composite):
     def prepare(input, target, weight=None, *, reduction="mean"):
         check_same_shape("binary_cross_entropy", input, target, reduction)
         check_weight("binary_cross_entropy", input, weight)
-        values = input._data
-        if values.size and not (values.min() >= 0 and values.max() <= 1):
-            raise ValueError(
-                f"binary_cross_entropy: input must hold probabilities in [0, 1], got values from {values.min()} to {values.max()}; "
-                "for scores use binary_cross_entropy_with_logits"
-            )
+        _check_probabilities(input)
         return input, target, weight, reduction
 
     def reference(input: Array, target: Array, weight: Array | None = None, *, reduction: str = "mean") -> np.ndarray:
@@ -258,8 +270,7 @@ class gaussian_nll_loss(Composite):
             )
         if eps <= 0:
             raise ValueError(f"{name}: eps must be above 0, got {eps}")
-        if var.numel() and var._data.min() < 0:
-            raise ValueError(f"{name}: var has negative entries")
+        _check_variance(name, var)
         return input, target, var, bool(full), float(eps), reduction
 
     def reference(

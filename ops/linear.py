@@ -9,7 +9,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
-from .cpu.gemm import gemm
+from .cpu.gemm import gemm, rows_product
 
 
 def same_dtype(name: str, **tensors) -> None:
@@ -19,15 +19,6 @@ def same_dtype(name: str, **tensors) -> None:
         raise TypeError(
             f"{name}: expected one dtype, got {', '.join(f'{k} {d}' for k, d in kinds.items())}; convert with .to(dtype)"
         )
-
-
-def rows_times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a @ b for a 2-D `b`, as one product of all rows of `a`."""
-    if a.ndim <= 2:
-        return gemm(a, b)
-    if not a.size:
-        return np.zeros((*a.shape[:-1], b.shape[1]), a.dtype)
-    return gemm(a.reshape(-1, b.shape[0]), b).reshape(*a.shape[:-1], b.shape[1])
 
 
 def fitted(grad, shape):
@@ -106,7 +97,7 @@ class matmul(Op):
         return input, other
 
     def reference(input: Array, other: Array) -> np.ndarray:
-        return rows_times(input, other) if other.ndim == 2 else gemm(input, other)
+        return rows_product(input, other) if other.ndim == 2 and input.ndim > 2 else gemm(input, other)
 
     def grad_input(upstream, other, ctx):
         shape = ctx.input_shapes[0]
@@ -155,10 +146,12 @@ class linear(Op):
         return input, weight, bias
 
     def reference(input: Array, weight: Array, bias: Array | None = None) -> np.ndarray:
-        out = rows_times(input, weight.T) if weight.ndim == 2 else gemm(input, weight)
-        if bias is not None:
-            out += bias
-        return out
+        if weight.ndim == 2:
+            if input.ndim == 1:
+                return rows_product(input[None], weight.T, bias)[0]
+            return rows_product(input, weight.T, bias)
+        out = gemm(input, weight)
+        return out if bias is None else out + bias
 
     def grad_input(upstream, weight):
         return tg.matmul(upstream, weight) if weight.ndim == 2 else upstream.unsqueeze(-1) * weight

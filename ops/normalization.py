@@ -14,6 +14,7 @@ import tinygrad_cv as tg
 
 from ..dispatch import check_writable, finish_inplace
 from ..extend import Array, Composite, Tensor, call, no_grad, op
+from ..replay import replayable
 from .linear import same_dtype
 from .standardization import affine_values, batch_case, batch_layout, group_case, layer_case
 
@@ -37,10 +38,11 @@ def _check_channels(name: str, input: Tensor, least: int, **tensors) -> None:
     _check_affine(name, (input.shape[1],), **given)
 
 
-def _update(buffer: Tensor | None, value: np.ndarray, momentum: float) -> None:
-    """buffer <- (1 - momentum) buffer + momentum value, in place and outside the graph."""
+@replayable(local=True)
+def _update(buffer: Tensor | None, value: Tensor, momentum: float, factor: float = 1.0) -> None:
+    """buffer <- (1 - momentum) buffer + momentum factor value, in place and outside the graph."""
     if buffer is not None:
-        updated = buffer._data * (1 - momentum) + value * momentum
+        updated = buffer._data * (1 - momentum) + value._data * factor * momentum
         with no_grad():
             check_writable("batch_norm: running statistics", buffer)
             finish_inplace(buffer, buffer.detach(), updated.astype(buffer.dtype, copy=False))
@@ -100,8 +102,8 @@ class batch_norm(Composite):
         if training:
             out, mean, variance = tg.batch_norm_with_statistics(input, weight, bias, eps)
             count = input.numel() // max(input.shape[1], 1)
-            _update(running_mean, mean._data, momentum)
-            _update(running_var, variance._data * (count / max(count - 1, 1)), momentum)
+            _update(running_mean, mean, momentum)
+            _update(running_var, variance, momentum, count / max(count - 1, 1))
             return out
         dtype = input.dtype
         if dtype == np.float16:
@@ -310,8 +312,8 @@ class instance_norm(Composite):
             return tg.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
         out, mean, variance = tg.group_norm_with_statistics(input, weight, bias, input.shape[1], eps)
         count = math.prod(input.shape[2:])
-        _update(running_mean, mean.mean(0)._data, momentum)
-        _update(running_var, variance.mean(0)._data * (count / max(count - 1, 1)), momentum)
+        _update(running_mean, mean.mean(0), momentum)
+        _update(running_var, variance.mean(0), momentum, count / max(count - 1, 1))
         return out
 
 

@@ -8,7 +8,7 @@ import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
 from .arithmetic import held_by
-from .cpu.gemm import gemm
+from .cpu.gemm import gemm, product
 from .linear import fitted, product_cost, same_dtype
 
 
@@ -175,13 +175,6 @@ def _check_addend(name: str, beta, alpha, result_shape, **tensors) -> tuple:
     return held_by(name, "beta", beta, addend.dtype), held_by(name, "alpha", alpha, addend.dtype)
 
 
-def _combined(input: np.ndarray, product: np.ndarray, beta, alpha) -> np.ndarray:
-    """beta * input + alpha * product; NaN in `input` does not show where beta is 0."""
-    if alpha != 1:
-        product = product * alpha
-    return product if beta == 0 else product + (input if beta == 1 else input * beta)
-
-
 def _scaled(upstream, alpha):
     return upstream if alpha == 1 else upstream * alpha
 
@@ -216,7 +209,7 @@ class addmm(_AddProduct):
         return input, mat1, mat2, beta, alpha
 
     def reference(input: Array, mat1: Array, mat2: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
-        return _combined(input, gemm(mat1, mat2), beta, alpha)
+        return product(mat1, mat2, alpha=alpha, beta=beta, residual=input)
 
     def grad_mat1(upstream, mat2, alpha):
         return _scaled(upstream, alpha) @ mat2.mT
@@ -235,7 +228,7 @@ class addmv(_AddProduct):
         return input, mat, vec, beta, alpha
 
     def reference(input: Array, mat: Array, vec: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
-        return _combined(input, gemm(mat, vec), beta, alpha)
+        return product(mat, vec[:, None], alpha=alpha, beta=beta, residual=input.reshape(-1, 1))[:, 0]
 
     def grad_mat(upstream, vec, alpha):
         return _scaled(upstream, alpha).unsqueeze(-1) * vec
@@ -262,7 +255,7 @@ class baddbmm(_AddProduct):
         return input, batch1, batch2, beta, alpha
 
     def reference(input: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
-        return _combined(input, gemm(batch1, batch2), beta, alpha)
+        return product(batch1, batch2, alpha=alpha, beta=beta, residual=input)
 
     def grad_batch1(upstream, batch2, alpha):
         return _scaled(upstream, alpha) @ batch2.mT
@@ -289,7 +282,9 @@ class addbmm(_AddProduct):
         return input, batch1, batch2, beta, alpha
 
     def reference(input: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> np.ndarray:
-        return _combined(input, np.add.reduce(gemm(batch1, batch2), axis=0, dtype=batch1.dtype), beta, alpha)
+        (batches, rows, count), columns = batch1.shape, batch2.shape[2]
+        side_by_side = batch1.transpose(1, 0, 2).reshape(rows, batches * count)
+        return product(side_by_side, batch2.reshape(batches * count, columns), alpha=alpha, beta=beta, residual=input)
 
     def grad_batch1(upstream, batch2, alpha):
         return _scaled(upstream, alpha) @ batch2.mT

@@ -11,8 +11,10 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Booleans, Composite, Elementwise, Real, Tensor, call, elementwise, op
+from .._state import state
+from ..extend import Array, Booleans, Composite, Elementwise, Op, Real, Tensor, call, elementwise, op
 from ..random import numpy_generator
+from ..replay import replayable
 
 # alpha_dropout sets what it drops to the value that SELU tends to for -infinity: -alpha * scale (arXiv:1706.02515, appendix).
 _SELU_FLOOR = -1.6732632423543772 * 1.0507009873554805
@@ -25,6 +27,12 @@ def draw_mask(shape: tuple[int, ...], p: float) -> np.ndarray:
         return np.full(shape, p <= 0.0)
     words = numpy_generator().bit_generator.random_raw((size + 1) // 2).view(np.uint32)[:size]
     return (words >= np.uint32(p * 2**32)).reshape(shape)
+
+
+@replayable(local=True)
+def _drawn(shape: tuple[int, ...], p: float) -> Tensor:
+    """`draw_mask` as a tensor."""
+    return tg.from_numpy(draw_mask(shape, p))
 
 
 @op(
@@ -70,6 +78,30 @@ class masked_affine(Elementwise):
         return tg.masked_scale(upstream, mask, scale)
 
 
+@op(
+    "dropout_with_mask",
+    domain=lambda draw: call(draw.real(draw.shape((0, 2))), draw.choice([0.5, 0.25])),
+    formula="(input * m / (1 - p), m), m = 0 with probability p, else 1",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.dropout:dropout_with_mask"},
+    source="Salmon et al., SC 2011 (the counter-based random numbers)",
+    method=False,
+    internal=True,
+)
+class dropout_with_mask(Op):
+    """`dropout` of every element, 0 < p < 1, with the mask: a pair (out, mask), made in one pass."""
+
+    outputs = ("out", "mask")
+    random = True
+
+    def reference(input: Array, p: float) -> tuple[np.ndarray, np.ndarray]:
+        mask = draw_mask(input.shape, p)
+        kind = input.dtype.type
+        return np.where(mask, input * kind(1.0 / (1.0 - p)), kind(0)), mask
+
+    def grad_input(upstream, mask, p):
+        return tg.masked_scale(upstream, mask, 1.0 / (1.0 - p))
+
+
 def _check(name: str, input, p: float, training: bool, inplace: bool, ndims: tuple[int, ...] | None = None):
     if not isinstance(input, Tensor):
         raise TypeError(f"{name}: expected a Tensor, got {type(input).__name__}")
@@ -99,7 +131,9 @@ def _drop(input: np.ndarray, shape: tuple[int, ...], p: float, training: bool) -
 def _dropped(input: Tensor, shape: tuple[int, ...], p: float, training: bool) -> Tensor:
     if not training or p == 0.0:
         return input
-    return tg.masked_scale(input, tg.from_numpy(draw_mask(shape, p)), 1.0 / (1.0 - p) if p < 1.0 else 0.0)
+    if shape == input.shape and p < 1.0 and state.capture is None:  # a plan fuses the second step with its neighbours
+        return tg.dropout_with_mask(input, p).out
+    return tg.masked_scale(input, _drawn(shape, p), 1.0 / (1.0 - p) if p < 1.0 else 0.0)
 
 
 def _alpha_terms(p: float) -> tuple[float, float, float]:
@@ -122,7 +156,7 @@ def _alpha_drop(input: np.ndarray, shape: tuple[int, ...], p: float, training: b
 def _alpha_dropped(input: Tensor, shape: tuple[int, ...], p: float, training: bool) -> Tensor:
     if not training or p == 0.0:
         return input
-    return tg.masked_affine(input, tg.from_numpy(draw_mask(shape, p)), *_alpha_terms(p))
+    return tg.masked_affine(input, _drawn(shape, p), *_alpha_terms(p))
 
 
 def _domain(*shapes):

@@ -122,7 +122,7 @@ class gelu(Elementwise):
     def scalar(approximate):
         if approximate == "tanh":
             return f"0.5 * input * (1.0 + {_GELU_TANH})"
-        return "0.5 * input * erfc(-0.7071067811865476 * input)"
+        return "input * normal_cdf(input)"
 
     def prepare(input, approximate="none"):
         require_floating("gelu", input)
@@ -137,13 +137,38 @@ class gelu(Elementwise):
 
     def grad_input(upstream, input, approximate):
         if approximate == "none":
-            cdf = 0.5 * tg.erfc(input * -math.sqrt(0.5))
-            density = (input * input * -0.5).exp() * (1 / math.sqrt(2 * math.pi))
-            return upstream * (cdf + input * density)
+            return tg.gelu_backward(upstream, input)
         squared = input * input
         bent = tg.tanh(input * (squared * 0.044715 + 1.0) * math.sqrt(2 / math.pi))
         inner_slope = (squared * (3 * 0.044715) + 1.0) * math.sqrt(2 / math.pi)
         return upstream * (0.5 * (bent + 1.0) + 0.5 * input * (1.0 - bent * bent) * inner_slope)
+
+
+def _normal_pdf(x):
+    return math.sqrt(0.5 / math.pi) * (x * x * -0.5).exp()
+
+
+@op(
+    "gelu_backward",
+    domain=elementwise(Real(), Real()),
+    formula="grad_output * (Phi(input) + input * Phi'(input))",
+    method=False,
+    internal=True,
+)
+class gelu_backward(Elementwise):
+    """The gradient of `gelu` without approximation."""
+
+    scalar = "grad_output * (normal_cdf(input) + input * normal_pdf(input))"
+
+    def reference(grad_output: Array, input: Array) -> np.ndarray:
+        density = np.exp(-0.5 * input * input) * math.sqrt(0.5 / math.pi)
+        return (grad_output * (normal_cdf(input) + input * density)).astype(input.dtype)
+
+    def grad_grad_output(upstream, input):
+        return tg.gelu_backward(upstream, input)
+
+    def grad_input(upstream, grad_output, input):
+        return upstream * grad_output * (2.0 - input * input) * _normal_pdf(input)
 
 
 @op(

@@ -64,8 +64,7 @@ class softmax(Op):
     def grad_input(upstream, out, dim, ctx):
         if out.dtype == np.float16:
             upstream, out = upstream.float(), out.float()
-        weighted = upstream * out
-        return (weighted - out * weighted.sum(dim, keepdim=True)).to(ctx.input_dtypes[0])
+        return tg.softmax_backward(upstream, out, dim).to(ctx.input_dtypes[0])
 
 
 @op(
@@ -87,7 +86,56 @@ class log_softmax(Op):
     def grad_input(upstream, out, dim, ctx):
         if out.dtype == np.float16:
             upstream, out = upstream.float(), out.float()
-        return (upstream - out.exp() * upstream.sum(dim, keepdim=True)).to(ctx.input_dtypes[0])
+        return tg.log_softmax_backward(upstream, out, dim).to(ctx.input_dtypes[0])
+
+
+def _backward_domain(draw):
+    shape = draw.shape((1, 3))
+    return call(draw.real(shape), draw.real(shape), draw.integer(0, len(shape) - 1))
+
+
+@op(
+    "softmax_backward",
+    domain=_backward_domain,
+    formula="output * (grad_output - sum of grad_output * output over dim)",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.softmax:softmax_backward"},
+    method=False,
+    internal=True,
+)
+class softmax_backward(Op):
+    """The gradient of `softmax`, from its value `output`."""
+
+    def reference(grad_output: Array, output: Array, dim: int) -> np.ndarray:
+        weighted = grad_output * output
+        return weighted - output * (weighted.sum(axis=dim, keepdims=True) if output.ndim else weighted)
+
+    def grad_grad_output(upstream, output, dim):
+        return tg.softmax_backward(upstream, output, dim)
+
+    def grad_output(upstream, grad_output, output, dim):
+        total, cross = ((v * output).sum(dim, keepdim=True) for v in (grad_output, upstream))
+        return upstream * (grad_output - total) - grad_output * cross
+
+
+@op(
+    "log_softmax_backward",
+    domain=_backward_domain,
+    formula="grad_output - e^output * sum of grad_output over dim",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.softmax:log_softmax_backward"},
+    method=False,
+    internal=True,
+)
+class log_softmax_backward(Op):
+    """The gradient of `log_softmax`, from its value `output`."""
+
+    def reference(grad_output: Array, output: Array, dim: int) -> np.ndarray:
+        return grad_output - np.exp(output) * (grad_output.sum(axis=dim, keepdims=True) if output.ndim else grad_output)
+
+    def grad_grad_output(upstream, output, dim):
+        return upstream - (upstream * output.exp()).sum(dim, keepdim=True)
+
+    def grad_output(upstream, grad_output, output, dim):
+        return -upstream * output.exp() * grad_output.sum(dim, keepdim=True)
 
 
 @op("softmin", domain=axis_domain, formula="e^-input / sum of e^-input over dim")

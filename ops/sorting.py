@@ -7,6 +7,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, Tensor, call, op
+from ..replay import left
 from .shape import canonical_axis
 
 
@@ -121,6 +122,7 @@ class unique_all(Op):
 
     outputs = ("values", "inverse_indices", "counts")
     differentiable = False
+    values_shape = True
 
     def prepare(input, dim=None):
         if dim is not None and not input.ndim:
@@ -169,6 +171,7 @@ class argwhere(Op):
     """The positions of the elements that are not zero as rows, in row-major order: shape (count, ndim), int64."""
 
     differentiable = False
+    values_shape = True
 
     def reference(input: Array) -> np.ndarray:
         return np.argwhere(input).astype(np.int64, copy=False)
@@ -216,6 +219,7 @@ class one_hot(Op):
         if labels.size and labels.min() < 0:
             raise ValueError(f"one_hot: class indices must not be negative, got {labels.min()}")
         if num_classes == -1:
+            left(tensor, "the number of classes")
             if not labels.size:
                 raise ValueError("one_hot: an empty tensor does not tell the number of classes; pass num_classes")
             num_classes = int(labels.max()) + 1

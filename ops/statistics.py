@@ -394,6 +394,7 @@ class bincount(Op):
     """
 
     differentiable = False
+    values_shape = True
 
     def prepare(input, weights=None, minlength=0):
         if input.ndim != 1 or input.dtype.kind not in "iu":

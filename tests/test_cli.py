@@ -1,6 +1,7 @@
 """The command line as a user meets it: in a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -91,7 +92,40 @@ def test_info_tells_versions_threads_devices_and_cache():
     result = json.loads(_run("info", "--json").stdout)
     assert result["tinygrad_cv"] == tg.__version__ and result["numpy"] == np.__version__
     assert result["threads"] >= 1 and result["devices"]["cpu"] == "available" and result["cache"]["path"]
+    assert result["threading_layer"] in (None, "omp", "tbb", "workqueue") and result["memory"]["max_resident"] > 10_000_000
+    if result["kernels"]:
+        assert result["processor"]["name"] and result["threading_layer"]
     assert "numpy" in _run("info").stdout
+
+
+def test_info_explains_the_environment():
+    variables = {
+        "OPENBLAS_CORETYPE": "Haswell",
+        "OMP_PROC_BIND": "true",
+        "NUMBA_NUM_THREADS": "1",
+        "KMP_BLOCKTIME": "0",
+        "UNRELATED": "1",
+    }
+    environment = {**os.environ, **variables}
+    result = json.loads(_run("info", "--json", env=environment).stdout)
+    assert result["threads"] == result["threads_at_most"] == 1
+    found = result["environment"]
+    assert found["OPENBLAS_CORETYPE"]["value"] == "Haswell" and "NumPy" in found["OPENBLAS_CORETYPE"]["effect"]
+    assert "cores" in found["OMP_PROC_BIND"]["effect"] and "kernels" in found["NUMBA_NUM_THREADS"]["effect"]
+    assert "KMP_BLOCKTIME" in found and "UNRELATED" not in found
+    assert "OPENBLAS_CORETYPE=Haswell" in _run("info", env=environment).stdout
+
+
+def test_warmup_compiles_what_a_model_or_an_operator_needs(tmp_path):
+    pytest.importorskip("numba")
+    environment = {**os.environ, "TINYGRAD_CV_CACHE": str(tmp_path)}
+    done = _run("warmup", "linear_softmax", "silu", "--json", env=environment)
+    result = json.loads(done.stdout)
+    assert result["models"] == ["linear_softmax"] and result["operators"] == 1 and result["cache"]["files"] > 2
+    assert "[1/2] linear_softmax" in done.stderr and "[2/2] silu" in done.stderr
+    before = {p.name for p in tmp_path.glob("*/*.nbc")}
+    _run("warmup", "linear_softmax", "silu", env=environment)
+    assert {p.name for p in tmp_path.glob("*/*.nbc")} == before
 
 
 def test_help_has_examples():

@@ -318,21 +318,49 @@ def test_kernels_on_usual_layers(kernels, shape, weight, stride, padding, groups
     agree(kernels.conv_weight_grad(g, x, weight[2:], *canonical), w_grad, np.float32)
 
 
-@pytest.mark.parametrize("grid", ["with gaps", "folded"])
-def test_either_grid_agrees_with_the_references(kernels, grid, monkeypatch):
-    from tinygrad_cv.ops.cpu import conv_grid
+def test_small_strips_agree_with_the_references(kernels, monkeypatch):
+    """Maps cut into many strips, along the width too, as only large ones otherwise are."""
+    from tinygrad_cv.ops.cpu import conv_grid, conv_weight
 
-    def forced(rows, channels, sizes, out, kernel_size, stride, before, dilation, lanes):
-        make = conv_grid.forward_grid if grid == "with gaps" or dilation[2] != 1 else conv_grid.folded_grid
-        return make(channels, sizes, out, kernel_size, stride, before, dilation)
-
-    monkeypatch.setattr(kernels, "source_grid", forced)
+    planners = conv_grid.planned, conv_weight.plan
+    monkeypatch.setattr(conv_grid, "STRIP_BYTES", 1 << 12)
+    monkeypatch.setattr(conv_grid, "MOST_BYTES", 1 << 13)
+    monkeypatch.setattr(conv_weight, "COPY_BYTES", 1 << 12)
     rng = np.random.default_rng(41)
-    for i in range(60):
-        (x, w, b), attributes = conv_case(rng, i % 3 + 1, scale=2)
-        canonical, out, _, w_grad = references(x, w, b, attributes)
+    for i in range(40):
+        for planner in planners:
+            planner.cache_clear()
+        (x, w, b), attributes = conv_case(rng, i % 3 + 1, scale=[40, 8, 2][i % 3])
+        canonical, out, x_grad, w_grad = references(x, w, b, attributes)
         agree(kernels.conv_forward(x, w, b, *canonical), out, np.float64)
+        agree(kernels.conv_input_grad(out, w, x.shape[2 - w.ndim :], *canonical), x_grad, np.float64)
         agree(kernels.conv_weight_grad(out, x, w.shape[2:], *canonical), w_grad, np.float64)
+    x, w, b, scale = (rng.standard_normal(n) for n in ((2, 40, 9, 9), (7, 40, 3, 3), (7,), (7,)))
+    attributes = ((1, 1), (1, 1), (1, 1), 1)
+    y = sliding.convolve(x, w, None, *attributes) * scale.reshape(-1, 1, 1) + b.reshape(-1, 1, 1)
+    agree(kernels.conv_forward(x, w, b, *attributes, scale=scale, relu=True), np.maximum(y, 0), np.float64)
+    for planner in planners:
+        planner.cache_clear()
+
+
+def test_scale_and_relu_are_applied_where_results_are_stored(kernels):
+    rng = np.random.default_rng(44)
+    for shape, weight, stride, groups in (
+        ((2, 5, 9, 7), (9, 5, 3, 2), 2, 1),
+        ((1, 8, 6, 6), (7, 8, 1, 1), 1, 1),
+        ((2, 6, 8, 9), (6, 1, 3, 3), 1, 6),
+    ):
+        x, w = rng.standard_normal(shape), rng.standard_normal(weight)
+        b, scale = rng.standard_normal((2, weight[0]))
+        attributes = ((stride, stride), (1, 0), (1, 1), groups)
+        y = sliding.convolve(x, w, None, *attributes)
+        each = (-1, 1, 1)
+        agree(kernels.conv_forward(x, w, b, *attributes, relu=True), np.maximum(y + b.reshape(each), 0), np.float64)
+        scaled = y * scale.reshape(each)
+        agree(kernels.conv_forward(x, w, b, *attributes, scale=scale), scaled + b.reshape(each), np.float64)
+        agree(kernels.conv_forward(x, w, None, *attributes, scale=scale, relu=True), np.maximum(scaled, 0), np.float64)
+    x[0, 0, 0, 0] = np.nan
+    assert np.isnan(kernels.conv_forward(x, w, None, *attributes, relu=True)[0, 0, 0, 0])
 
 
 @pytest.mark.parametrize("stride", [(2, 1, 1), (1, 2, 1), (3, 2, 1), (1, 1, 2)])
@@ -396,14 +424,34 @@ def test_kernels_keep_infinities_where_they_belong(kernels):
     assert np.isfinite(tg.conv_input_grad(tg.tensor(g), tg.tensor(w), (4, 4)).numpy()[0, 0, 0]).all()
 
 
-def test_thread_count_does_not_change_values():
+@pytest.mark.parametrize(
+    ("shape", "weight", "stride", "groups"),
+    [
+        ((8, 6, 14, 14), (16, 6, 5, 5), 1, 1),
+        ((1, 16, 30, 30), (24, 16, 3, 3), 2, 1),
+        ((3, 70, 9, 9), (13, 70, 1, 1), 1, 1),
+        ((2, 12, 17, 17), (12, 1, 3, 3), 1, 12),
+        ((4, 40, 6, 6), (20, 20, 3, 3), 1, 2),
+    ],
+)
+def test_thread_count_does_not_change_values(shape, weight, stride, groups):
     pytest.importorskip("numba")
+    from tinygrad_cv.ops.cpu import conv
+
     from tinygrad_cv.kernels import threads
 
     rng = np.random.default_rng(33)
-    x, w = (tg.tensor(rng.standard_normal(s).astype(np.float32)) for s in ((8, 6, 14, 14), (16, 6, 5, 5)))
-    out = tg.conv2d(x, w).numpy()
-    back = tg.conv_input_grad(tg.tensor(out), w, (14, 14)).numpy()
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in (shape, weight))
+    attributes = ((stride, stride), (1, 1), (1, 1), groups)
+    out = conv.conv_forward(x, w, None, *attributes)
+    back = conv.conv_input_grad(out, w, shape[2:], *attributes)
+    weights = conv.conv_weight_grad(out, x, weight[2:], *attributes)
     with threads.serial():
-        np.testing.assert_array_equal(tg.conv2d(x, w).numpy(), out)
-        np.testing.assert_array_equal(tg.conv_input_grad(tg.tensor(out), w, (14, 14)).numpy(), back)
+        np.testing.assert_array_equal(conv.conv_forward(x, w, None, *attributes), out)
+        np.testing.assert_array_equal(conv.conv_input_grad(out, w, shape[2:], *attributes), back)
+        np.testing.assert_array_equal(conv.conv_weight_grad(out, x, weight[2:], *attributes), weights)
+    memory = np.empty(x.size + 1, np.float32)
+    shifted = memory[1:].reshape(shape)  # aligned to four bytes only
+    shifted[...] = x
+    np.testing.assert_array_equal(conv.conv_forward(shifted, w, None, *attributes), out)
+    np.testing.assert_array_equal(conv.conv_weight_grad(out, shifted, weight[2:], *attributes), weights)

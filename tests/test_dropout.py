@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
 import tinygrad_cv as tg
+from tinygrad_cv import kernels
 
 ALL = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 SHAPES = {"dropout": (40, 50), "dropout1d": (40, 50, 3), "dropout2d": (40, 50, 3, 2), "dropout3d": (40, 50, 2, 3, 2),
@@ -110,3 +113,22 @@ def test_dropout_of_integers_and_of_nothing():
         tg.dropout(tg.ones(3, dtype="int64"))
     assert tg.dropout(tg.zeros(0, 3)).shape == (0, 3)
     assert tg.dropout(tg.ones(3, dtype="float64")).dtype == tg.float64
+
+
+@pytest.mark.parametrize("dtype", [tg.float32, tg.float64])
+@pytest.mark.parametrize("size", [4096, 4097, 5001, 70_001])
+@pytest.mark.parametrize("drawn_before", [0, 1, 3, 4, 6])
+def test_the_kernel_drops_what_the_reference_drops_and_leaves_the_generator_where_it_does(size, drawn_before, dtype):
+    x, most, results = tg.arange(1, size + 1, dtype=dtype), tg.get_num_threads(), []
+    for context, n in ((kernels.disabled(), most), (contextlib.nullcontext(), 1), (contextlib.nullcontext(), most)):
+        tg.manual_seed(7)
+        tg.random.numpy_generator().bit_generator.random_raw(drawn_before)
+        tg.set_num_threads(n)
+        try:
+            with context:
+                out = tg.dropout(x, 0.3).numpy()
+        finally:
+            tg.set_num_threads(most)
+        results.append((out, tg.get_rng_state(), tg.rand(5).numpy()))
+    for out, state, following in results[1:]:
+        assert np.array_equal(out, results[0][0]) and state == results[0][1] and np.array_equal(following, results[0][2])

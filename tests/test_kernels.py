@@ -122,19 +122,21 @@ def test_division_by_zero_is_numpys() -> None:
     assert np.isnan(quotient(zero, zero))
 
 
-def test_the_serial_twin_runs_at_one_thread_and_on_request() -> None:
+def test_one_compiled_form_serves_one_thread_and_several() -> None:
     x, out = np.ones(5000), np.empty(5000)
     made = Kernel(cubes.function, frozenset(), "cubes_again")
     before = kernels.get_num_threads()
     try:
         tg.set_num_threads(1)
         made(x, out)
-        assert set(made.compiled()) == {"serial"}
+        compiled = made.compiled()
+        assert set(compiled) == {"shared"}
     finally:
         tg.set_num_threads(before)
     with kernels.serial():
         made(x, out)
-    assert set(made.compiled()) == {"serial"}
+    made(x, out)
+    assert made.compiled() == compiled and np.array_equal(out, np.ones(5000))
 
 
 def test_a_failing_compile_names_kernel_device_and_arguments() -> None:
@@ -277,16 +279,6 @@ def test_a_new_python_thread_uses_the_thread_count_that_was_set() -> None:
 
 # The functions of scalar expressions ----------------------------------------------------------------------------------
 
-ULPS = {
-    "exp": (np.exp, -104, 89, 1.0), "exp2": (np.exp2, -150, 129, 1.0), "expm1": (np.expm1, -20, 89, 1.5),
-    "log": (np.log, 0, 60, 0.8), "log2": (np.log2, 0.2, 5, 1.7), "log10": (np.log10, 0.2, 30, 2.0),
-    "log1p": (np.log1p, -1, 6, 1.5), "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), -104, 30, 2.2), "tanh": (np.tanh, -12, 12, 1.1),
-    "erf": (np.vectorize(math.erf), -5, 5, 1.1), "erfc": (np.vectorize(math.erfc), -5, 10.2, 0.6), "sin": (np.sin, -30, 30, 0.6),
-    "cos": (np.cos, -30, 30, 0.6), "tan": (np.tan, -30, 30, 0.6), "asin": (np.arcsin, -1, 1, 0.6), "acos": (np.arccos, -1, 1, 0.6),
-    "atan": (np.arctan, -10, 10, 0.6), "sinh": (np.sinh, -90, 90, 0.6), "cosh": (np.cosh, -90, 90, 0.6),
-    "asinh": (np.arcsinh, -9, 9, 0.6), "acosh": (np.arccosh, 0.5, 9, 0.6), "atanh": (np.arctanh, -1, 1, 0.6),
-    "rsqrt": (lambda x: 1 / np.sqrt(x), 0, 9, 1.5),
-}  # fmt: skip
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 1e-40, -1e-40, 3e38, -3e38, 1e10, -1e10, 0.5, -0.5]
 
 
@@ -307,22 +299,6 @@ def check_specials(got: np.ndarray, exact: np.ndarray) -> None:
     assert np.array_equal(np.signbit(got[zero]), np.signbit(exact[zero])) and not got[zero].any()
 
 
-@pytest.mark.parametrize("name", ULPS)
-def test_float32_functions_keep_their_stated_accuracy(name: str) -> None:
-    exact, low, high, ulps = ULPS[name]
-    rng = np.random.default_rng(1)
-    anything = rng.integers(0, 2**32, 20_000, dtype=np.uint64).astype(np.uint32).view(np.float32)
-    x = np.concatenate([np.linspace(low, high, 20_001, dtype=np.float32), np.float32(SPECIAL), anything])
-    got = np.empty_like(x)
-    loop_of(name, 1).serial(got, x)
-    with np.errstate(all="ignore"):
-        wanted = np.asarray(exact(x.astype(np.float64)), np.float64)
-    check_specials(got, wanted)
-    finite = np.isfinite(wanted) & (np.abs(wanted) < 3.4e38) & (wanted != 0)
-    spacing = np.spacing(np.maximum(np.abs(wanted[finite]), 1e-37).astype(np.float32)).astype(np.float64)
-    assert (np.abs(got[finite] - wanted[finite]) / spacing).max() <= ulps
-
-
 @pytest.mark.parametrize(("name", "exact"), [("pow", np.power), ("atan2", np.arctan2), ("hypot", np.hypot), ("fmod", np.fmod)])
 def test_functions_of_two_numbers(name: str, exact: np.ufunc) -> None:
     specials = np.float32([0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, np.inf, -np.inf, np.nan])
@@ -338,9 +314,15 @@ def test_functions_of_two_numbers(name: str, exact: np.ufunc) -> None:
     np.testing.assert_allclose(got, wanted.astype(np.float32), rtol=1.2e-7)
 
 
-@pytest.mark.parametrize("name", ["exp", "log1p", "sigmoid", "tanh", "erf", "acosh", "maximum", "sign"])
+EXACT = {
+    "exp": np.exp, "log1p": np.log1p, "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh, "erf": np.vectorize(math.erf),
+    "acosh": np.arccosh, "normal_cdf": lambda x: 0.5 * np.vectorize(math.erfc)(x / -math.sqrt(2)), "maximum": np.maximum, "sign": np.sign,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXACT)
 def test_float64_functions_are_the_c_librarys(name: str) -> None:
-    exact = {**{n: f for n, (f, *_) in ULPS.items()}, "maximum": np.maximum, "sign": np.sign}[name]
+    exact = EXACT[name]
     x = np.concatenate([SPECIAL, np.linspace(-5, 5, 1001)])
     arrays = [x] if name != "maximum" else [x, x[::-1].copy()]
     got = np.empty_like(x)
@@ -504,7 +486,7 @@ def test_tensors_use_kernels_and_disabled_ones_do_not() -> None:
 @pytest.mark.parametrize(
     ("name", "attributes"),
     [
-        ("gelu", ("none",)), ("gelu", ("tanh",)), ("silu", (False,)), ("softplus", (1.0, 20.0)), ("leaky_relu", (0.1, False)),
+        ("gelu", ("tanh",)), ("silu", (False,)), ("softplus", (1.0, 20.0)), ("leaky_relu", (0.1, False)),
         ("hardtanh", (-1.0, 1.0, False)), ("atan2", ()), ("reciprocal", ()), ("mish", (False,)),
     ],
 )  # fmt: skip

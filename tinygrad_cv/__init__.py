@@ -70,11 +70,13 @@ from . import indexing  # isort: skip  (puts `x[...]` on Tensor)
 from . import ops  # type: ignore[attr-defined]  # isort: skip  (registers the built-in operators)
 
 _LAZY_MODULES = (
-    "accelerator", "backends", "cli", "cuda", "data", "domain", "extend", "graph", "kernels", "linalg", "models", "nn", "optim",
-    "random", "testing", "train", "utils", "viz",
+    "accelerator", "backends", "cli", "compiler", "cuda", "data", "domain", "extend", "graph", "kernels", "linalg", "memory",
+    "models", "nn", "optim", "random", "testing", "train", "utils", "viz",
 )  # fmt: skip
 _LAZY_NAMES = {
-    "save": ".files", "load": ".files", "CheckpointError": ".files", "set_num_threads": ".kernels", "get_num_threads": ".kernels",
+    "compile": ".compiler", "save": ".files", "load": ".files", "CheckpointError": ".files", "set_num_threads": ".kernels",
+    "get_num_threads": ".kernels",
+    "get_conv_precision": ".precision", "set_conv_precision": ".precision",
     "get_float32_matmul_precision": ".backends", "set_float32_matmul_precision": ".backends",
 }  # fmt: skip
 
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
         graph,
         kernels,
         linalg,
+        memory,
         models,
         nn,
         optim,

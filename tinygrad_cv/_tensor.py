@@ -18,6 +18,7 @@ from .autograd.node import Node, Storage
 from .conversion import Conversion
 from .devices import CPU, Device
 from .registry import find, on_registration
+from .replay import left
 from .tensor_methods import TensorMethods
 from .views import Views
 
@@ -53,7 +54,7 @@ class Tensor(OperatorMethods, TensorMethods, Conversion, Views):
     _inference: bool = False
     _hooks: dict[int, Callable[[Any], Any]] | None = None
     _retains_grad: bool = False
-    _grad: Tensor | None = None
+    _grad: Any = None
     name: str | None = None
 
     __array_priority__ = 1000  # NumPy's operators hand over to ours
@@ -185,7 +186,10 @@ class Tensor(OperatorMethods, TensorMethods, Conversion, Views):
 
         Assigning anything else raises TypeError (no Tensor, another dtype) or ValueError (another shape).
         """
-        return self._grad
+        grad = self._grad
+        if type(grad) is Lent:
+            grad = self._grad = wrap(grad.array.copy())
+        return grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -199,6 +203,8 @@ class Tensor(OperatorMethods, TensorMethods, Conversion, Views):
                 raise TypeError(f"grad: expected the tensor's dtype {own.dtype}, got {array.dtype}; use .to({own.dtype})")
             if value is self:
                 raise ValueError("grad: a tensor cannot be its own gradient; use .clone()")
+        if state.capture is not None:
+            state.capture.gradient(self, value)
         self._grad = value
 
     def backward(
@@ -287,10 +293,11 @@ class Tensor(OperatorMethods, TensorMethods, Conversion, Views):
                 )
             if requires and array.dtype.kind != "f":
                 raise TypeError(f"data: this tensor requires grad, which {array.dtype} cannot have; expected a floating dtype")
-            if self._grad is not None:
+            if self.grad is not None:
                 raise RuntimeError(
                     f"data: this tensor has a .grad of shape {own.shape}, {own.dtype}; set .grad = None before {given}"
                 )
+        left(self, "assignment to .data")
         if value._storage is None:
             value._storage = Storage()
         self._replace_memory(array, value._storage)
@@ -312,6 +319,15 @@ class Tensor(OperatorMethods, TensorMethods, Conversion, Views):
         if not name.startswith("_") and (find(name) or find(name.removesuffix("_"))) and hasattr(Tensor, name):
             return getattr(self, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
+
+
+class Lent:
+    """Stands for the `.grad` that a compiled plan left in memory of its own: asked for, it becomes a Tensor with a copy."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
 
 
 class RemovableHandle:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._state import state
 from .devices import read_target
 from .registry import get
+from .replay import left
 
 if TYPE_CHECKING:
     from ._tensor import Tensor
@@ -21,21 +23,26 @@ class Conversion:
         """The memory as a NumPy array, shared. RuntimeError while gradients are recorded, unless `force` (which detaches)."""
         if self.requires_grad and not force:
             raise RuntimeError("numpy(): this tensor requires grad; use .detach().numpy()")
+        left(self, "numpy()")
         return self._data  # type: ignore[no-any-return]
 
     def item(self: Any) -> Any:
         """The single element as a Python number; ValueError for a tensor of several or none."""
-        return self._single("item()")
+        if state.capture is None or self._data.size != 1:
+            return self._single("item()")
+        return state.capture.item(self, self._data.item())
 
     def _single(self: Any, name: str) -> Any:
         if self._data.size != 1:
             raise ValueError(
                 f"{name}: expected a tensor with one element, got shape {self.shape}; use .tolist() or .numpy() for several"
             )
+        left(self, name)
         return self._data.item()
 
     def tolist(self: Any) -> Any:
         """The elements as nested Python lists."""
+        left(self, "tolist()")
         return self._data.tolist()
 
     def to(self: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -63,11 +70,13 @@ class Conversion:
             raise RuntimeError(
                 "__array__: NumPy was given a tensor that requires grad; use .detach().numpy(), or .numpy(force=True)"
             )
+        left(self, "a NumPy function")
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __dlpack__(self: Any, **kwargs: Any) -> Any:
         if self.requires_grad:
             raise BufferError("__dlpack__: this tensor requires grad; export .detach()")
+        left(self, "DLPack")
         return self._data.__dlpack__(**kwargs)
 
     def __dlpack_device__(self: Any) -> tuple[int, int]:
@@ -76,6 +85,7 @@ class Conversion:
     def __bool__(self: Any) -> bool:
         if self._data.size != 1:
             raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        left(self, "a Python condition")
         return bool(self._data.item())
 
     def __int__(self: Any) -> int:
@@ -89,6 +99,7 @@ class Conversion:
             raise TypeError(
                 f"only integer tensors of one element can be an index, this one is {self.dtype} of shape {self.shape}"
             )
+        left(self, "a Python index")
         return int(self._data.item())
 
     def __len__(self: Any) -> int:
@@ -102,6 +113,7 @@ class Conversion:
         return iter(self.unbind(0))
 
     def __contains__(self: Any, value: Any) -> bool:
+        left(self, "the operator `in`")
         return bool((self._data == (value._data if hasattr(value, "_data") else np.asarray(value))).any())
 
     def __format__(self: Any, spec: str) -> str:
@@ -110,6 +122,7 @@ class Conversion:
     def __repr__(self: Any) -> str:
         from .printing import format_tensor
 
+        left(self, "printing")
         return format_tensor(self)
 
     def __copy__(self: Any) -> Tensor:

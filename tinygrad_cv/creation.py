@@ -14,6 +14,7 @@ from ._state import state
 from ._tensor import Tensor, wrap
 from .devices import as_device
 from .random import Generator, numpy_generator
+from .replay import left, replayable
 
 
 def _finish(array: np.ndarray, device: Any, requires_grad: bool) -> Tensor:
@@ -21,6 +22,8 @@ def _finish(array: np.ndarray, device: Any, requires_grad: bool) -> Tensor:
     out = wrap(array)
     if state.inference:
         out._inference = True
+    if state.capture is not None:
+        state.capture.made(out)
     return out.requires_grad_() if requires_grad else out
 
 
@@ -49,6 +52,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = "cpu", requires_grad: boo
     as uint16, which is never converted unasked) and for `requires_grad` on a dtype without gradients.
     """
     if isinstance(data, Tensor):
+        left(data, "tensor()")
         data = data._data
     wanted = None if dtype is None else dtypes.as_dtype(dtype)
     if isinstance(data, (list, tuple)) and data and not isinstance(data[0], (int, float)):
@@ -75,6 +79,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = "cpu", requires_grad: boo
 def _unwrapped(data: Any) -> Any:
     """Nested lists with tensors replaced by arrays: NumPy would otherwise ask them element by element."""
     if isinstance(data, Tensor):
+        left(data, "tensor()")
         return data._data
     return [_unwrapped(d) for d in data] if isinstance(data, (list, tuple)) else data
 
@@ -233,6 +238,7 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = "cpu",
     return _finish(np.eye(rows, columns, dtype=_float(dtype)), device, requires_grad)
 
 
+@replayable(local=True)
 def rand(
     *sizes: Any,
     size: Any = None,
@@ -245,6 +251,7 @@ def rand(
     return _finish(_draw("random", _shape(sizes, "rand", size), _float(dtype), generator), device, requires_grad)
 
 
+@replayable(local=True)
 def randn(
     *sizes: Any,
     size: Any = None,
@@ -266,6 +273,7 @@ def _draw(kind: str, shape: tuple[int, ...], dtype: np.dtype[Any], generator: Ge
     return np.asarray(method(shape, dtype=np.float32)).astype(dtype)
 
 
+@replayable(local=True)
 def randint(
     low: Any = 0,
     high: Any = None,
@@ -295,12 +303,14 @@ def randint(
     return _finish(values.astype(wanted), device, requires_grad)
 
 
+@replayable(local=True)
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu") -> Tensor:
     """A random order of 0 ... n - 1."""
     values = numpy_generator(generator).permutation(n)
     return _finish(values.astype(dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)), device, False)
 
 
+@replayable(local=True)
 def normal(
     mean: Any = 0.0,
     std: Any = 1.0,
@@ -337,6 +347,7 @@ def normal(
     return _finish(np.asarray(values), device, requires_grad)
 
 
+@replayable(local=True)
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that the element of `input` gives, else 0; of its shape and dtype. No gradient flows to it.
 

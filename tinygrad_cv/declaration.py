@@ -37,6 +37,7 @@ class Op:
     outputs: ClassVar[Sequence[str]] = ("out",)
     view: ClassVar[bool] = False  # the output shares the memory of the only tensor parameter
     quiet: ClassVar[bool] = True  # the reference may raise floating-point warnings, which are silenced
+    values_shape: ClassVar[bool] = False  # the shape of the result depends on the values of the operands
     random: ClassVar[bool] = False  # draws random numbers: two calls differ
     mutates: ClassVar[Sequence[str]] = ()  # tensor parameters it may write to (running statistics)
 
@@ -100,6 +101,7 @@ class Operator:
         self.broadcasts = declaration.broadcasts
         self.quiet = declaration.quiet
         self.random = declaration.random
+        self.values_shape = declaration.values_shape
         self.outputs = tuple(declaration.outputs)
         self.int_to_float = declaration.int_to_float
         self.scalar = getattr(declaration, "scalar", None)

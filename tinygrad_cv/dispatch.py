@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 _NUMBERS = (int, float, np.number, np.bool_)
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _ROOMS = tuple({_HERE + os.sep, *(os.path.join(os.path.dirname(_HERE), room) + os.sep for room in ("ops", "models", "viz"))})
-_own_code: dict[CodeType, bool] = {}
+_own_files: dict[str, bool] = {}
 
 
 def user_frame() -> tuple[CodeType, int] | None:
     """The innermost calling frame outside this package, as (code, instruction): cheap to keep, resolved to a line later."""
     frame = sys._getframe(2)
     while frame is not None:
-        code = frame.f_code
-        own = _own_code.get(code)
+        file = frame.f_code.co_filename
+        own = _own_files.get(file)
         if own is None:
-            own = _own_code[code] = code.co_filename.startswith(_ROOMS) or code.co_filename.startswith("<tinygrad_cv")
+            own = _own_files[file] = file.startswith(_ROOMS) or file.startswith("<tinygrad_cv")
         if not own:
-            return code, frame.f_lasti
+            return frame.f_code, frame.f_lasti
         frame = frame.f_back  # type: ignore[assignment]
     return None
 
@@ -119,7 +119,7 @@ def apply(op: Operator, tensors: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any
         if isinstance(t, Tensor):
             if t._base is not None:
                 t._refresh_view()
-            if t._requires_grad and not op.nondiff[i if op.variadic is None else 0]:
+            if t._requires_grad:
                 wants = True
             data = t._data
             arrays.append(data)
@@ -151,13 +151,19 @@ def apply(op: Operator, tensors: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any
     if op.view and np.may_share_memory(first._data, arrays[0]):
         first._become_view(tensors[0], op, attrs)
     if wants:
-        wants = op.differentiable and state.grad_enabled
+        wants = op.differentiable and state.grad_enabled and not (True in op.nondiff and True not in _needs(op, tensors))
     if wants or state.capture is not None:
         record(op, tensors, attrs, outputs, wants)
     if state.inference:
         for o in outputs:
             o._inference = True
     return first if op.result is None else op.result(*outputs)
+
+
+def _needs(op: Operator, tensors: tuple[Any, ...]) -> list[bool]:
+    """For each operand, whether a gradient flows into it."""
+    nondiff = op.nondiff if op.variadic is None else op.nondiff * len(tensors)
+    return [isinstance(t, Tensor) and t._requires_grad and not n for t, n in zip(tensors, nondiff, strict=True)]
 
 
 def _check_broadcast(op: Operator, arrays: list[Any]) -> None:
@@ -180,22 +186,24 @@ def record(
     slots = []
     needs = []
     capture = state.capture
-    for i, t in enumerate(tensors):
+    for t in tensors:
         if not isinstance(t, Tensor):
             parents.append(t)
             slots.append(0)
             needs.append(False)
             continue
-        if t._inference and wants:
+        if wants and t._inference:
             raise RuntimeError(
                 f"{op.name}: a tensor made under inference_mode cannot be recorded for backward; clone it outside, or use no_grad"
             )
-        needs.append(t._requires_grad and not op.nondiff[i if op.variadic is None else 0])
-        if t._node is not None:
-            parents.append(t._node)
+        flows = t._requires_grad
+        needs.append(flows)
+        parent: Any = t._node
+        if parent is not None:
+            parents.append(parent)
             slots.append(t._slot)
             continue
-        if t._requires_grad or capture is not None:
+        if flows or (capture is not None and capture.keeps_leaves):
             parents.append(t)
         else:
             constant = t._constant
@@ -203,6 +211,8 @@ def record(
                 constant = t._constant = Constant(t)
             parents.append(constant)
         slots.append(0)
+    if True in op.nondiff:
+        needs = _needs(op, tensors)
     node = Node(op, tuple(parents), tuple(slots), attrs, user_frame())
     if len(outputs) == 1:
         data = outputs[0]._data
@@ -222,7 +232,7 @@ def record(
         o._node = node
         if i:
             o._slot = i
-        if wants and o._data.dtype.kind == "f":
+        if wants and node.dtypes[i].kind == "f":
             o._requires_grad = True
     if capture is not None:
         capture.add(node, outputs)
@@ -306,6 +316,8 @@ def finish_inplace(target: Tensor, result: Tensor, array: np.ndarray | None) -> 
     if array is not None:
         np.copyto(target._data, array)
     storage.version += 1
+    if state.capture is not None:
+        state.capture.wrote(target, result)
     if target._requires_grad and not result._requires_grad:
         if not state.grad_enabled:
             return  # under no_grad the values change and the history stays

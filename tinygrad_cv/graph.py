@@ -120,6 +120,8 @@ class Graph:
 class Capture:
     """Everything that ran inside `capture()`: the nodes in order, with their values if asked for."""
 
+    keeps_leaves = True  # nodes hold the tensors they start from, so that pictures can name and show them
+
     def __init__(self, values: bool = True) -> None:
         self.keep_values = values
         self.nodes: list[Node] = []
@@ -129,6 +131,28 @@ class Capture:
         if self.keep_values:
             node.values = tuple(o._data.copy() for o in outputs)
         self.nodes.append(node)
+
+    # What happens beside operators. A recording for pictures needs none of it; one that is to be run again (see `compiler`) does.
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Called for a `replay.replayable` function, which it must run: work that no operator records."""
+        return function(*args, **kwargs)
+
+    def made(self, tensor: Tensor) -> None:
+        """Called for a tensor that was made from numbers: zeros, ones, tensor([1.0, 2.0])."""
+
+    def wrote(self, target: Tensor, result: Tensor) -> None:
+        """Called after the values of `result` were written into `target`, before `target` takes its place in the graph."""
+
+    def gradient(self, leaf: Tensor, value: Tensor | None) -> None:
+        """Called before `leaf.grad = value`."""
+
+    def left(self, tensor: Tensor | None, how: str) -> None:
+        """Called when values leave the graph, `how` they do: for Python, NumPy or memory that nothing records."""
+
+    def item(self, tensor: Tensor, number: Any) -> Any:
+        """Called for `tensor.item()`, which is `number`; what it returns is what the caller gets."""
+        return number
 
     def graph(
         self, outputs: Any, *, names: Mapping[str, Tensor] | None = None, module: Any = None, grads: bool = False

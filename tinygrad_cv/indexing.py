@@ -14,6 +14,7 @@ from . import dispatch
 from ._state import state
 from ._tensor import Tensor, wrap
 from .registry import get as get_operator
+from .replay import left
 
 
 def canonical(index: Any, shape: tuple[int, ...], name: str = "getitem", check: bool = True) -> tuple[tuple[Any, ...], bool]:
@@ -28,6 +29,7 @@ def canonical(index: Any, shape: tuple[int, ...], name: str = "getitem", check: 
     consumed = 0
     for item in items:
         if isinstance(item, Tensor):
+            left(item, "an index")
             item = item._data
         if item is None or item is Ellipsis:
             result.append(item)
@@ -69,6 +71,9 @@ def canonical(index: Any, shape: tuple[int, ...], name: str = "getitem", check: 
 
 def _from_list(item: list[Any] | range, name: str) -> np.ndarray:
     """An index written as a list, as an array; an empty one holds integers."""
+    for i in item:
+        if isinstance(i, Tensor):
+            left(i, "an index")
     try:
         array = np.asarray([i._data if isinstance(i, Tensor) else i for i in item])
     except ValueError:
@@ -152,6 +157,8 @@ def fitting(name: str, tensor: Tensor, items: tuple[Any, ...], value: Any) -> Te
     """`value` as a Tensor of the dtype of `tensor`, once it is certain to broadcast to `tensor[items]`; else ValueError."""
     if not isinstance(value, Tensor):
         value = wrap(np.asarray(value, tensor.dtype))
+        if state.capture is not None:
+            state.capture.made(value)
     elif value.dtype != tensor.dtype:
         value = value.to(tensor.dtype)
     if value.ndim == 0:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._state import state
 from .autograd.node import Constant, Storage
+from .replay import left
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +133,7 @@ class Views:
         from .dispatch import apply
         from .registry import get
 
+        left(self, f"{name}_()")
         operator = get(name)
         _, *attrs = operator.prepare(self, *arguments)  # type: ignore[misc]
         step: Step = (operator, tuple(attrs))

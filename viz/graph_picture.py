@@ -75,7 +75,7 @@ class Picture:
 
 
 def draw(
-    target: Tensor | Callable[..., Any],
+    target: Tensor | Graph | Callable[..., Any],
     *inputs: Any,
     depth: int | None = None,
     values: bool = False,
@@ -83,7 +83,7 @@ def draw(
     direction: str = "TB",
     names: Mapping[str, Tensor] | None = None,
 ) -> Picture:
-    """Draws the graph of a tensor, or of a module or function applied to `inputs`.
+    """Draws the graph of a tensor, of a module or function applied to `inputs`, or a `tg.graph.Graph` (such as that of a compiled plan).
 
     depth: modules nested deeper than this below the outermost one become one box (default: all open up to a few
     hundred nodes). values, grads: write them into the boxes. direction: "TB" downwards, "LR" to the right. names: variables by
@@ -98,15 +98,17 @@ def draw(
     caller = inspect.currentframe()
     known = variable_names(caller.f_back) if caller is not None else {}
     known.update(names or {})
-    if isinstance(target, Tensor):
-        if inputs:
-            raise TypeError("draw: inputs go with a module or function; a tensor is drawn alone")
+    if isinstance(target, (Tensor, Graph)) and inputs:
+        raise TypeError(f"draw: inputs go with a module or function; a {type(target).__name__} is drawn alone")
+    if isinstance(target, Graph):
+        graph = target
+    elif isinstance(target, Tensor):
         graph = trace(target, names=known, values=values, grads=grads)
     elif callable(target):
         _require_inputs(target, inputs)
         graph = record(target, *inputs, names=known if not hasattr(target, "named_parameters") else names, grads=grads)
     else:
-        raise TypeError(f"draw: expected a Tensor, a module or a function, got {type(target).__name__}")
+        raise TypeError(f"draw: expected a Tensor, a Graph, a module or a function, got {type(target).__name__}")
     note = ""
     if depth is None and len(graph) > _MOST_NODES:
         deepest = max(len(_path(n)) for n in graph) - 1
@@ -200,6 +202,8 @@ def _label(node: GraphNode) -> list[str]:
     if node.kind == "operator" and node.name:
         lines[0] = f"{node.name} = {node.op}"
     lines.append(_shape(node))
+    if "memory" in node.attributes:  # of a compiled plan: when it is free again
+        lines.append(str(node.attributes["memory"]))
     return lines
 
 

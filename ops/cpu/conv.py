@@ -1,17 +1,17 @@
-"""Convolution kernels: forward, gradient in the input, gradient in the weight. The one seam through which all convolutions go.
+"""Convolution kernels: forward and gradient in the input. The one seam through which all convolutions go.
 
-Every kernel works on flat rows. An image is copied once into a zero-padded grid (de-interleaved by the stride), in which
-all the inputs that one kernel tap meets lie at a constant distance from the outputs: out[p] += weight[k] * grid[offset[k] + p] for
-one long range of p, which vectorises whatever the stride, dilation and number of axes are. The few p that fall into the
-padding are computed and dropped. The gradient in the input is the same computation on the other operand, once for every
-remainder of the stride.
+A convolution is a matrix product: weights (filters, taps) times what each tap meets at each position of the output. The right
+operand is never built. The input that a strip of the output sees is copied once for every tap along the width, zero-padded (see
+`conv_grid.strips`), so that what one tap meets is a row of consecutive elements; taps along the height are such rows too, further
+on in the same copy. The product is taken by `conv_tiles.conv_panel`, which finds those rows by a table. 1x1 convolutions in steps
+of 1 need no copy: their rows are the channels. Weights are read where they lie.
 
-Large 3x3 convolutions in steps of 1 go to `winograd`, which needs fewer multiplications.
+The gradient in the input is the same computation on the output's gradient, with filters and channels swapped, once for every remainder of
+the stride. `conv_weight` has the gradient in the weight, `conv_depthwise` the convolutions that read one channel for each
+they write, and `winograd` large 3x3 convolutions in steps of 1, for which it needs fewer multiplications.
 
-Tiling: up to 6 output channels by 4 vectors of positions in registers (`tiles`), over all taps at once; for the weight's
-gradient 6 output channels by 4 taps, over all positions of as many images as fit into half the L2 cache. Work is shared
-out by images, then groups, then channels; threads never write to the same place, and private weight gradients are added at
-the end.
+Work is shared out by images, groups, strips, and, where those are few, by filters. Every output is summed by one thread in one
+order, so results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -20,317 +20,109 @@ import math
 
 import numpy as np
 
-from tinygrad_cv.kernels import threads
-from tinygrad_cv.kernels.jit import kernel, prange
+from tinygrad_cv.kernels.jit import kernel
 from tinygrad_cv.kernels.memory import empty
-from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
+from tinygrad_cv.kernels.shares import call_share, plain, run_shares, share_count, span
 
-from ..sliding import convolve_weight_grad, padding_pairs
+from ..sliding import padding_pairs
 from . import winograd, winograd_weight
-from .conv_grid import Grid, input_grad_grids, source_grid, spreading_order, three
-from .tiles import (
-    LANES_SLACK,
-    REGISTER_BYTES,
-    ROWS,
-    TAPS,
-    VECTORS,
-    add_row,
-    copy_row,
-    copy_rows,
-    dot_tile,
-    routine,
-    stay_apart,
-    tap_tile,
-    zero_row,
-)
+from .conv_copies import fill_strip, weave_rows
+from .conv_depthwise import FEWEST, depthwise_weight_grad
+from .conv_grid import SCATTERED, flat_taps, forward_phases, gradient_phases, planned, three
+from .conv_tiles import ADDING, address
+from .conv_weight import direct_weight_grad
 
-CHUNK = 512  # positions whose sums are kept together, 12 KB for 6 channels
-LONG_CHUNK = 4096  # positions of one pass of `correlate_share`
-CACHE = 1 << 19  # bytes of operands that one pass may hold, half an L2 cache
 _SERIAL_BELOW = 200_000  # multiplications: fewer run on the calling thread
 
 
-# ---- pieces of the kernels ------------------------------------------------------------------------------------------------
-
-
-@routine
-def fill_plane(x, begin, row, step, grid, at, first_h, stop_h, first_w, stop_w, grid_h, grid_w):
-    """One plane of the grid: elements (first_h ... stop_h - 1, first_w ... stop_w - 1) from x[begin], `row` apart along rows and
-    `step` along columns, zeros around."""
-    stay_apart()
-    rows, columns = stop_h - first_h, stop_w - first_w
-    if rows == 0 or columns == 0:
-        zero_row(grid, at, grid_h * grid_w)
-        return
-    if rows < grid_h:
-        zero_row(grid, at, first_h * grid_w)
-        zero_row(grid, at + stop_h * grid_w, (grid_h - stop_h) * grid_w)
-    to = at + first_h * grid_w
-    if columns < grid_w:
-        for i in range(rows):
-            for j in range(first_w):
-                grid[to + i * grid_w + j] = 0
-            for j in range(stop_w, grid_w):
-                grid[to + i * grid_w + j] = 0
-    if step == 1:
-        copy_rows(x, begin, row, grid, to + first_w, grid_w, rows, columns)
-    else:
-        for i in range(rows):
-            for j in range(columns):
-                grid[to + first_w + i * grid_w + j] = x[begin + i * row + j * step]
-
-
-@routine
-def fill_grid(x, start, channels, layout, grid):
-    """Copies `channels` images from x[start:] into the padded, de-interleaved grid."""
-    stay_apart()
-    depth, height, width = layout[0], layout[1], layout[2]
-    step_d, step_h, step_w = layout[3], layout[4], layout[5]
-    grid_d, grid_h, grid_w = layout[12], layout[13], layout[14]
-    bounds_w, at = 15 + 2 * layout[10], 0
-    for c in range(channels):
-        for phase_d in range(layout[9]):
-            for phase_h in range(layout[10]):
-                first_h, stop_h = layout[15 + 2 * phase_h], layout[16 + 2 * phase_h]
-                h = first_h * step_h + phase_h - layout[7]
-                for phase_w in range(layout[11]):
-                    first_w, stop_w = layout[bounds_w + 2 * phase_w], layout[bounds_w + 2 * phase_w + 1]
-                    w = first_w * step_w + phase_w - layout[8]
-                    for q_d in range(grid_d):
-                        d = q_d * step_d + phase_d - layout[6]
-                        if 0 <= d < depth:
-                            begin = start + ((c * depth + d) * height + h) * width + w
-                            row = width * step_h
-                            fill_plane(x, begin, row, step_w, grid, at, first_h, stop_h, first_w, stop_w, grid_h, grid_w)
-                        else:
-                            zero_row(grid, at, grid_h * grid_w)
-                        at += grid_h * grid_w
-
-
-@routine
-def run_taps(block, source, start, offsets, first, count, weights, weights_at, initial, sums, n):
-    """The sums of `block` output channels over n positions from source[start:], all taps, in tiles of about equal width."""
-    stay_apart()
-    lanes = REGISTER_BYTES // source.itemsize
-    vectors = (n + lanes - 1) // lanes
-    tiles = (vectors + VECTORS - 1) // VECTORS
-    for t in range(tiles):
-        v = vectors * t // tiles
-        wide, at = vectors * (t + 1) // tiles - v, v * lanes
-        if block == 6:
-            tap_tile(6, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
-        elif block == 4:
-            tap_tile(4, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
-        else:
-            tap_tile(1, wide, source, start + at, offsets, first, count, weights, weights_at, initial, sums, at, CHUNK)
-
-
-@routine
-def store_rows(
-    sums, at, y, base, begin, n, out_h, out_w, job, grid_h, grid_w, size_d, size_h, size_w, start_d, start_h, start_w
-):
-    """Writes the sums of flat grid positions [begin, begin + n) to the output channel at y[base:], without the padding's
-    share."""
-    stay_apart()
-    if grid_w == out_w and job[14] == 1 and job[15] == 1 and (size_d == 1 or (grid_h == out_h and job[13] == 1)):
-        copy_row(sums, at, y, base + start_d * out_h * out_w + begin, n)  # nothing to leave out
-        return
-    row = begin // grid_w
-    q_d, q_h = row // grid_h, row % grid_h
-    edge = row * grid_w
-    while edge < begin + n:
-        low, high = max(begin, edge), min(begin + n, edge + size_w)
-        if q_h < size_h and low < high:
-            line = (q_d * job[13] + start_d) * out_h + q_h * job[14] + start_h
-            to = base + line * out_w + (low - edge) * job[15] + start_w
-            if job[15] == 1:
-                copy_row(sums, at + low - begin, y, to, high - low)
-            else:
-                for i in range(high - low):
-                    y[to + i * job[15]] = sums[at + low - begin + i]
-        edge += grid_w
-        q_h += 1
-        if q_h == grid_h:
-            q_d, q_h = q_d + 1, 0
-
-
-@routine
-def run_dots(block, images, n, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride):
-    """Adds the products of `block` lines with 4 taps over n positions of `images` images to out."""
-    stay_apart()
-    lanes = REGISTER_BYTES // source.itemsize
-    v = (n + lanes - 1) // lanes
-    if block == 6:
-        dot_tile(6, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
-    elif block == 4:
-        dot_tile(4, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
-    else:
-        dot_tile(1, images, v, lines, at, line, image, source, start, source_image, offsets, k, out, out_at, stride)
-
-
-@routine
-def fill_line(g, source, lines, to, depth, height, width, grid_h, grid_w):
-    """Copies one channel of an output gradient to its grid positions; those between stay zero."""
-    stay_apart()
-    for d in range(depth):
-        begin, at = source + d * height * width, to + d * grid_h * grid_w
-        if grid_w == width:
-            copy_row(g, begin, lines, at, height * width)
-        else:
-            for h in range(height):
-                copy_row(g, begin + h * width, lines, at + h * grid_w, width)
-
-
-# ---- the kernels. `job` holds their numbers: see `_job` -------------------------------------------------------------------
-
-
 @kernel
-def pack_weights(weight, groups, rows, block, strides, phases, taps, packed):
-    """packed[group][phase][block of rows][tap][row] from weight[group, row, channel, tap], whose element strides are given."""
-    blocks = (rows + block - 1) // block
-    for job in prange(groups * blocks):
-        g, b = job // blocks, job % blocks
-        for f in range(phases.shape[0]):
-            first, count = phases[f, 0], phases[f, 1]
-            at = g * taps.shape[0] * blocks * block + first * blocks * block + b * count * block
-            for k in range(count):
-                base = g * strides[0] + taps[first + k, 0] * strides[2] + taps[first + k, 1]
-                for r in range(block):
-                    row = b * block + r
-                    packed[at + k * block + r] = weight[base + row * strides[1]] if row < rows else 0
+def convolve_share(x, weight, bias, scale, y, scratch, jobs, tables, shares, share):
+    """A share of the output: tasks are (planes: image and group, depth, strip, part of the rows).
 
-
-@kernel
-def convolve_share(x, packed, bias, y, job, layout, phases, offsets, share):
-    """y[image, group, row] = bias + the taps of every phase. Jobs are (image, group, part of the rows), split evenly over
-    `shares`."""
-    images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
-    by_image, by_rows, copy, channel = job[5], job[6], job[8], job[9]
-    depth, height, width = job[10], job[11], job[12]
-    shares = by_image * by_rows
-    blocks = (rows + block - 1) // block
-    jobs = images * groups * by_rows
-    area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
-    grid_h, grid_w = layout[13], layout[14]
-    per_group = offsets.size * blocks * block
-    scratch = np.empty(channels * channel + LANES_SLACK, x.dtype)
-    sums = np.empty(block * CHUNK, x.dtype)
-    initial = np.zeros(block, x.dtype)
-    for task in range(*span(jobs, shares, share)):
-        part, plane = task % by_rows, task // by_rows
-        g = plane % groups
-        origin, source = plane * channels * area_in, x
-        if copy or origin + channels * area_in + LANES_SLACK > x.size:
-            fill_grid(x, origin, channels, layout, scratch)
-            origin, source = 0, scratch
-        for f in range(phases.shape[0]):
-            first, count, length = phases[f, 0], phases[f, 1], phases[f, 8]
-            for b in range(blocks * part // by_rows, blocks * (part + 1) // by_rows):
-                at = g * per_group + (first * blocks + b * count) * block
-                held = min(block, rows - b * block)
-                if bias.size:
-                    for r in range(held):
-                        initial[r] = bias[g * rows + b * block + r]
-                for start in range(0, length, CHUNK):
-                    n = min(CHUNK, length - start)
-                    run_taps(block, source, origin + start, offsets, first, count, packed, at, initial, sums, n)
-                    for r in range(held):
-                        base = (plane * rows + b * block + r) * area_out
-                        store_rows(
-                            sums, r * CHUNK, y, base, start, n, height, width, job, grid_h, grid_w,
-                            phases[f, 2], phases[f, 3], phases[f, 4], phases[f, 5], phases[f, 6], phases[f, 7],
-                        )  # fmt: skip
-
-
-@kernel
-def spread_share(g, packed, x, job, layout, phases, offsets, share):
-    """The gradient in the input at stride 1, by spreading: every tap's share of g, (image, group, filter), is added where
-    it came from.
-
-    `layout` and `offsets` are those of the forward pass, for `rows` input channels; blocks hold channels of one tap. Done
-    where g is much smaller than x, so that gathering would mostly meet zeros.
+    jobs, tables: one row for each phase (`conv_grid.Phase`); those that differ only along the width follow each other, `woven` of them.
     """
-    images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
-    by_image, by_rows, copy, channel = job[5], job[6], job[8], job[9]
-    depth, height, width = job[10], job[11], job[12]
-    shares = by_image * by_rows
-    blocks = (rows + block - 1) // block
-    taps = offsets.size // rows
-    area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
-    length, grid_h, grid_w = phases[0, 8], layout[13], layout[14]
-    lanes = REGISTER_BYTES // g.itemsize
-    line = (length + lanes - 1) // lanes * lanes
-    filters, jobs = channels, images * groups
-    lines = np.zeros(filters * line + LANES_SLACK, g.dtype)
-    places = np.empty(filters, np.int64)
-    for f in range(filters):
-        places[f] = f * line
-    sums = np.empty(block * CHUNK, g.dtype)
-    initial = np.zeros(block, g.dtype)
-    scratch = np.empty(rows * channel if copy else 1, g.dtype)
-    for plane in range(*span(jobs, shares, share)):
-        for f in range(filters):
-            fill_line(g, (plane * filters + f) * area_out, lines, f * line, depth, height, width, grid_h, grid_w)
-        target, origin = (scratch, 0) if copy else (x, plane * rows * area_in)
-        zero_row(target, origin, rows * channel)
-        for t in range(taps):
-            for b in range(blocks):
-                at = ((plane % groups * taps + t) * blocks + b) * filters * block
-                for start in range(0, length, CHUNK):
-                    n = min(CHUNK, length - start)
-                    run_taps(block, lines, start, places, 0, filters, packed, at, initial, sums, n)
-                    for r in range(min(block, rows - b * block)):
-                        place = origin + offsets[(b * block + r) * taps + t] + start
-                        add_row(sums, r * CHUNK, target, place, n)
-        if copy:
-            for c in range(rows):
-                for d in range(layout[0]):
-                    for h in range(layout[1]):
-                        begin = c * channel + ((d + layout[6]) * grid_h + h + layout[7]) * grid_w + layout[8]
-                        end = (plane * rows + c) * area_in + (d * layout[1] + h) * layout[2]
-                        copy_row(scratch, begin, x, end, layout[2])
-
-
-@kernel
-def correlate_share(grad_output, x, private, job, layout, phases, offsets, share):
-    """Weight gradients: every output row's gradient times every tap. A share is (part of the images, part of the row
-    blocks)."""
-    images, groups, channels, rows, block = job[0], job[1], job[2], job[3], job[4]
-    by_image, by_rows, together, copy, channel = job[5], job[6], job[7], job[8], job[9]
-    depth, height, width = job[10], job[11], job[12]
-    blocks = (rows + block - 1) // block
-    area_in, area_out = layout[0] * layout[1] * layout[2], depth * height * width
-    taps, length = offsets.size, phases[0, 8]
-    lanes = REGISTER_BYTES // x.itemsize
-    line = (length + lanes - 1) // lanes * lanes
-    i, j = share // by_rows, share % by_rows
-    low, high = blocks * j // by_rows, blocks * (j + 1) // by_rows
-    line_image = (high - low) * block * line
-    lines = np.zeros(together * line_image, x.dtype)
-    scratch = np.zeros(together * channels * channel + LANES_SLACK, x.dtype)
-    last = images * (i + 1) // by_image
-    for image in range(images * i // by_image, last, together):
-        held = min(together, last - image)
-        for g in range(groups):
-            origin, source, source_image = (image * groups + g) * channels * area_in, x, groups * channels * area_in
-            if copy or origin + (held - 1) * source_image + channels * area_in + LANES_SLACK > x.size:
-                for m in range(held):
-                    fill_grid(x, origin + m * source_image, channels, layout, scratch[m * channels * channel :])
-                origin, source, source_image = 0, scratch, channels * channel
-            for m in range(held):
-                for row in range(low * block, min(rows, high * block)):
-                    begin = (((image + m) * groups + g) * rows + row) * area_out
-                    at = m * line_image + (row - low * block) * line
-                    fill_line(grad_output, begin, lines, at, depth, height, width, layout[13], layout[14])
-            for start in range(0, length, LONG_CHUNK):
-                n = min(LONG_CHUNK, length - start)
-                for b in range(low, high):
-                    at, to = (b - low) * block * line + start, ((i * groups + g) * blocks + b) * block * taps
-                    for k in range(0, taps, TAPS):
-                        run_dots(
-                            block, held, n, lines, at, line, line_image, source, origin + start, source_image, offsets, k,
-                            private, to + k, taps,
-                        )  # fmt: skip
+    first_job = jobs[0]
+    groups, channels, rows, y_area = first_job[0], first_job[1], first_job[2], first_job[27]
+    depths, by_height, by_width, copied = first_job[33], first_job[19], first_job[20], first_job[21]
+    parts, together, woven = first_job[24], first_job[34], first_job[35]
+    room, grid_room, panel, flags = first_job[36], first_job[37], first_job[25], first_job[26]
+    area, chunk = first_job[3] * first_job[4] * first_job[5], first_job[38]
+    temporary, kind = scratch[share], x.dtype.type(0)
+    grid = temporary[woven * room :]
+    planes = y.size // (rows * y_area)
+    for task in range(*span((planes + together - 1) // together * depths * by_height * by_width * parts, shares, share)):
+        strip, part = task // parts, task % parts
+        place, strip_w = strip // by_width, strip % by_width
+        first_plane, d = place // by_height // depths * together, place // by_height % depths
+        held = min(together, planes - first_plane)
+        low, high = span((rows + 5) // 6, parts, part)
+        low, high = low * 6, min(rows, high * 6)
+        for f in range(0, len(jobs), woven):
+            job = jobs[f]
+            row = place % by_height * job[17]
+            lines = min(job[17], job[7] - row)
+            if lines <= 0 or d >= job[6]:
+                continue
+            linear = woven == 1 and job[30] == 1 and (job[29] == job[18] or lines == 1)
+            block = high - low if linear else min(SCATTERED, high - low)
+            for begin_channel in range(0, channels, chunk):
+                used, last = min(chunk, channels - begin_channel), begin_channel + chunk >= channels
+                for v in range(woven if copied else 0):
+                    wide = jobs[f + v]
+                    column, origin = strip_w * wide[18], (first_plane * channels + begin_channel) * area
+                    columns = min(wide[18], wide[8] - column)
+                    own = grid[v * grid_room :]
+                    fill_strip(x, origin, area, held * used, wide, tables[f + v], d, row, column, lines, columns, own)
+                for q in range(held):
+                    plane = first_plane + q
+                    for r in range(low, high, block):
+                        n, g = min(block, high - r), plane % groups * rows + r
+                        shift = address(bias, g) if bias.size and last else np.int64(0)
+                        factor = address(scale, g) if scale.size and last else np.int64(0)
+                        for v in range(woven):
+                            wide = jobs[f + v]
+                            count, each, line = wide[23], wide[23] // channels, wide[18]
+                            column = strip_w * line
+                            columns = min(line, wide[8] - column)
+                            if columns <= 0:
+                                continue
+                            positions = (lines - 1) * line + columns
+                            to = wide[31] + (plane * rows + r) * y_area + d * wide[28] + row * wide[29] + column * wide[30]
+                            source = address(grid, v * grid_room + q * chunk * wide[22])
+                            if not copied:
+                                source = address(x, plane * channels * area + column)
+                            result, distance = address(y, to), y_area
+                            if not linear:
+                                result, distance = address(temporary, v * room), positions
+                            offsets, weights = (
+                                address(tables[f + v], wide[15] + wide[16]),
+                                address(weight, wide[32] + g * count + begin_channel * each),
+                            )
+                            call_share(
+                                panel, (flags if last else 0) | (ADDING if begin_channel else 0),
+                                (
+                                    kind, source, offsets, used * each, 1, 0, positions, weights, count, 0, n, result, distance, shift,
+                                    factor,
+                                ),
+                            )  # fmt: skip
+                            if not linear and woven != 2:
+                                for i in range(n):
+                                    for j in range(lines):
+                                        begin, end = v * room + i * positions + j * line, to + i * y_area + j * wide[29]
+                                        for k in range(columns):
+                                            y[end + k * wide[30]] = temporary[begin + k]
+                        if woven == 2:
+                            odd, column, line = jobs[f + 1], strip_w * job[18], job[18]
+                            columns, odd_columns = min(line, job[8] - column), max(0, min(odd[18], odd[8] - column))
+                            to = job[31] + (plane * rows + r) * y_area + d * job[28] + row * job[29] + 2 * column
+                            for i in range(n):
+                                even_at, odd_at = (
+                                    i * ((lines - 1) * line + columns),
+                                    room + i * ((lines - 1) * odd[18] + odd_columns),
+                                )
+                                weave_rows(
+                                    temporary, even_at, line, odd_at, odd[18], y, to + i * y_area, job[29], lines, columns, odd_columns
+                                )  # fmt: skip
 
 
 # ---- the seam -------------------------------------------------------------------------------------------------------------
@@ -341,45 +133,28 @@ def _by_winograd(dtype, weight_shape: tuple[int, ...], stride, dilation, groups:
     return dtype == np.float32 and weight_shape[2:] == (3, 3) and stride == dilation == (1, 1, 1) and groups == 1
 
 
-def _block(rows: int) -> int:
-    """How many rows a tile takes: the most, unless fewer waste less on the last block."""
-    return min((r for r in ROWS if r >= min(rows, 4)), key=lambda r: (-(-rows // r) * r, -r))
-
-
-def _job(images, groups, channels, rows, block, by_image, by_rows, together, grid: Grid, sizes, strides) -> np.ndarray:
-    """The numbers of a kernel call: one array, because every argument of a kernel costs compile time.
-
-    channels are read and rows written for each group, `block` rows at a time; by_image and by_rows: how the work is split;
-    together: images of one pass; then, from the grid, whether to copy and the size of a channel; the spatial sizes (3) and
-    strides (3) of the output.
-    """
-    numbers = (images, groups, channels, rows, block, by_image, by_rows, together, grid.copy, grid.channel, *sizes, *strides)
-    return np.array(numbers, np.int64)
-
-
-def _rows_kernel(operand, weight_view, strides, bias, y, images, groups, channels, rows, grid: Grid, out_sizes, out_strides):
-    """Packs the weights and runs `convolve_share`."""
-    block = _block(rows)
-    blocks = -(-rows // block)
-    work = images * groups * rows * grid.offsets.size * math.prod(out_sizes) // math.prod(out_strides)
+def _convolve(x, weight, bias, scale, relu, y, images, groups, channels, sizes, phases, stride) -> None:
+    """Runs `convolve_share`. x, weight: flat, weight with the rows of one phase after those of another; y: (-1, *sizes)."""
+    rows = y.shape[0] // (images * groups)
+    work = images * groups * rows * channels * sum(math.prod(map(len, p.taps)) * math.prod(p.out) for p in phases)
     shares = share_count(work, _SERIAL_BELOW)
-    pack = pack_weights if weight_view.size > 1 << 16 else pack_weights.serial
-    packed = np.empty(groups * blocks * block * grid.offsets.size, y.dtype)
-    pack(weight_view, groups, rows, block, strides, grid.phases, grid.taps, packed)
-    by_rows = min(blocks, -(-shares // (images * groups)))
-    job = _job(images, groups, channels, rows, block, -(-shares // by_rows), by_rows, 1, grid, out_sizes, out_strides)
+    plan = planned(x.dtype, groups, channels, rows, sizes, phases, y.shape[1:], stride, images * groups, shares, relu)
+    absent = np.empty(0, x.dtype)
     run_shares(
-        convolve_share, int(job[5] * job[6]), operand, packed, bias, y.reshape(-1), job, grid.layout, grid.phases, grid.offsets
-    )
-    return y
+        convolve_share, plan.shares, x, weight, absent if bias is None else plain(bias), absent if scale is None else plain(scale),
+        y.reshape(-1), empty((plan.shares, plan.scratch), x.dtype), plan.jobs, plan.tables, plan.shares,
+    )  # fmt: skip
 
 
-def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """The convolution (see `tinygrad_cv.conv2d`) of float32 or float64 arrays; NotImplemented for others and empty ones."""
-    if winograd.unsupported(input, weight, bias):
+def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, scale=None, relu=False):
+    """The convolution (see `tinygrad_cv.conv2d`) of float32 or float64 arrays; NotImplemented for others and empty ones.
+
+    scale (filters) and relu: an epilogue, out = max(0, scale * convolution + bias), for whoever fuses operators.
+    """
+    if winograd.unsupported(input, weight, bias, scale):
         return NotImplemented
     rank, lead = weight.ndim - 2, input.shape[: 1 - weight.ndim]
-    before = [p for p, _ in padding_pairs(padding)]
+    before = three([p for p, _ in padding_pairs(padding)], 0)
     sizes, kernel_size = three(input.shape[-rank:], 1), three(weight.shape[2:], 1)
     totals = three([a + b for a, b in padding_pairs(padding)], 0)
     stride, dilation = three(stride, 1), three(dilation, 1)
@@ -387,23 +162,20 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
         (n + p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(sizes, totals, dilation, kernel_size, stride, strict=True)
     )
     rows, channels = weight.shape[0] // groups, weight.shape[1]
-    if _by_winograd(input.dtype, weight.shape, stride, dilation, groups):
+    plain_result = scale is None and not relu
+    if plain_result and _by_winograd(input.dtype, weight.shape, stride, dilation, groups):
         if winograd.worth(math.prod(lead), channels, rows, out[1:]):
             y = winograd.forward(input, weight, bias, padding)
             if y is not NotImplemented:
                 return y
-    grid = source_grid(
-        rows, channels, sizes, out, kernel_size, stride, three(before, 0), dilation, REGISTER_BYTES // input.itemsize
-    )
+    if scale is not None and bias is None:
+        bias = np.zeros_like(scale)
     y = empty((*lead, weight.shape[0], *out[3 - rank :]), input.dtype)
-    taps = math.prod(kernel_size)
-    strides = np.array([rows * channels * taps, channels * taps, taps], np.int64)
-    flat_bias = np.empty(0, input.dtype) if bias is None else plain(bias)
-    images = math.prod(lead)
-    return _rows_kernel(
-        plain(input), plain(weight), strides, flat_bias, y, images, groups,
-        channels, rows, grid, out, (1, 1, 1),
+    phases = forward_phases(out, kernel_size, stride, before, dilation)
+    _convolve(
+        plain(input), plain(weight), bias, scale, relu, y.reshape(-1, *out), math.prod(lead), groups, channels, sizes, phases, (1, 1, 1)
     )  # fmt: skip
+    return y
 
 
 def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation, groups):
@@ -417,33 +189,17 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
             x = winograd.input_grad(grad_output, weight, input_size, padding)
             if x is not NotImplemented:
                 return x if bias is None else np.add(x, bias.reshape(-1, *(1,) * rank), out=x)
-    lanes = REGISTER_BYTES // grad_output.itemsize
-    grid, spreading = input_grad_grids(filters, rows, sizes, out, kernel_size, stride, before, dilation, lanes)
     x = empty((*lead, rows * groups, *input_size), grad_output.dtype)
-    taps = math.prod(kernel_size)
-    strides = np.array([filters * rows * taps, taps, rows * taps], np.int64)
-    flat_bias = np.empty(0, x.dtype) if bias is None else plain(bias)
-    flat_grad, flat_weight = plain(grad_output), plain(weight)
-    images = math.prod(lead)
-    if spreading is not None and images * groups >= threads.get_num_threads():
-        _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, spreading, out)
-        if bias is not None:
-            x += bias.reshape(-1, *(1,) * rank)
-        return x
-    return _rows_kernel(
-        flat_grad, flat_weight, strides, flat_bias, x, images, groups, filters, rows, grid, sizes, stride
+    phases = gradient_phases(sizes, kernel_size, stride, before, dilation)
+    turned = weight.reshape(groups, filters, rows, -1).swapaxes(1, 2)
+    taken = flat_taps(phases, kernel_size)
+    every = tuple(range(turned.shape[-1]))
+    parts = [turned if taps == every else turned[..., list(taps)] for taps in taken]
+    flat_weight = plain(parts[0]) if len(parts) == 1 else np.concatenate([part.reshape(-1) for part in parts])
+    _convolve(
+        plain(grad_output), flat_weight, bias, None, False, x.reshape(-1, *sizes), math.prod(lead), groups, filters, out, phases, stride
     )  # fmt: skip
-
-
-def _spread(flat_grad, flat_weight, strides, x, images, groups, filters, rows, forward: Grid, out) -> None:
-    """Packs the weights tap by tap and runs `spread_share`."""
-    taps, block = forward.offsets.size // rows, _block(rows)
-    shares = share_count(images * groups * rows * filters * taps * math.prod(out), _SERIAL_BELOW)
-    phases, order = spreading_order(filters, taps)
-    packed = np.empty(groups * taps * filters * -(-rows // block) * block, x.dtype)
-    pack_weights.serial(flat_weight, groups, rows, block, strides, phases, order, packed)
-    job = _job(images, groups, filters, rows, block, shares, 1, 1, forward, out, (1, 1, 1))
-    run_shares(spread_share, shares, flat_grad, packed, x.reshape(-1), job, forward.layout, forward.phases, forward.offsets)
+    return x
 
 
 def conv_input_grad(grad_output, weight, input_size, stride=1, padding=0, dilation=1, groups=1):
@@ -466,37 +222,16 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
     """The adjoint of `conv_forward` in the weight: an array (filters, channels / groups, *kernel_size)."""
     if winograd.unsupported(grad_output, input):
         return NotImplemented
-    rank = len(kernel_size)
-    lead = input.shape[: -rank - 1]
-    before = three([p for p, _ in padding_pairs(padding)], 0)
-    sizes, kernel, out = three(input.shape[-rank:], 1), three(kernel_size, 1), three(grad_output.shape[-rank:], 1)
+    rank, lead = len(kernel_size), input.shape[: -len(kernel_size) - 1]
     rows, channels = grad_output.shape[-rank - 1] // groups, input.shape[-rank - 1] // groups
     if _by_winograd(input.dtype, (rows, channels, *kernel_size), three(stride, 1), three(dilation, 1), groups):
-        if winograd.worth(math.prod(lead), channels, rows, out[1:], weight_grad=True):
+        if winograd.worth(math.prod(lead), channels, rows, grad_output.shape[-2:], weight_grad=True):
             weight_grad = winograd_weight.weight_grad(grad_output, input, padding)
             if weight_grad is not NotImplemented:
                 return weight_grad
-    lanes = REGISTER_BYTES // input.itemsize
-    grid = source_grid(rows, channels, sizes, out, kernel, three(stride, 1), before, three(dilation, 1), lanes)
-    images, taps, block = math.prod(lead), grid.offsets.size, _block(rows)
-    blocks = -(-rows // block)
-    shares = share_count(images * groups * rows * taps * math.prod(out), _SERIAL_BELOW)
-    by_image = min(images, shares)
-    by_rows = min(blocks, -(-shares // by_image))
-    offsets = grid.padded
-    held = input.itemsize * (channels * grid.channel + -(-blocks // by_rows) * block * int(grid.phases[0, 8]))
-    together = max(1, min(-(-images // by_image), CACHE // held))
-    private = np.zeros(by_image * groups * blocks * block * offsets.size, input.dtype)
-    job = _job(images, groups, channels, rows, block, by_image, by_rows, together, grid, out, (1, 1, 1))
-    run_shares(
-        correlate_share, by_image * by_rows, plain(grad_output), plain(input), private, job, grid.layout,
-        grid.phases, offsets,
+    before = three([p for p, _ in padding_pairs(padding)], 0)
+    weight_grad = (depthwise_weight_grad if channels == 1 and groups >= FEWEST else direct_weight_grad)(
+        grad_output, input, math.prod(lead), groups, three(input.shape[-rank:], 1), three(grad_output.shape[-rank:], 1),
+        three(kernel_size, 1), three(stride, 1), before, three(dilation, 1), _SERIAL_BELOW,
     )  # fmt: skip
-    total = private if by_image == 1 else private.reshape(by_image, -1).sum(axis=0)
-    if not np.isfinite(total).all():  # the padding's zeros would have turned an infinite input into NaN
-        with np.errstate(all="ignore"):
-            return convolve_weight_grad(grad_output, input, kernel_size, stride, padding, dilation, groups)
-    total = total.reshape(groups, blocks * block, offsets.size)[:, :rows, :taps]
-    weight_grad = np.empty((groups * rows, channels, *kernel_size), input.dtype)
-    weight_grad.reshape(total.shape)[...] = total
-    return weight_grad
+    return weight_grad.reshape(groups * rows, channels, *kernel_size)

@@ -18,8 +18,9 @@ from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel
 from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
+from .norm_columns import columns_backward, columns_forward, moments
+
 _PARALLEL_ELEMENTS = 16384  # below: the serial twin
-_COLUMNS = 32  # columns one thread takes at a time
 _BLOCKS = 32  # blocks of rows whose sums over rows are added at the end: fixed, so that results do not depend on threads
 
 
@@ -49,14 +50,6 @@ def _sums(row, centre):
     return total, squares
 
 
-@helper
-def _moments(total, squares, count):
-    """The mean and the variance, never below 0, of `count` values with these sums."""
-    mean = total / count
-    variance = squares / count - mean * mean
-    return mean, variance if variance > 0.0 else 0.0
-
-
 @kernel(fastmath=REDUCTION)
 def channels_forward(x, weight, bias, eps, out, mean, variance, shares, share):
     """Normalises x, (N, C, P), over N and P. Channels are shared out."""
@@ -75,7 +68,7 @@ def channels_forward(x, weight, bias, eps, out, mean, variance, shares, share):
             part, square = _sums(x[i, c], centre)
             total += part
             squares += square
-        offset, spread = _moments(total, squares, count)
+        offset, spread = moments(total, squares, count)
         scale64 = weight[c] / np.sqrt(spread + eps)
         mean[c] = kind(centre + offset)
         variance[c] = kind(spread)
@@ -118,77 +111,6 @@ def channels_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad
 
 
 @kernel(fastmath=REDUCTION)
-def columns_forward(x, weight, bias, eps, out, mean, variance, shares, share):
-    """Normalises the columns of x, (N, C). Blocks of columns are shared out, read row by row."""
-    rows, columns = x.shape
-    kind = x.dtype.type
-    for b in range(*span((columns + _COLUMNS - 1) // _COLUMNS, shares, share)):
-        start = b * _COLUMNS
-        n = min(_COLUMNS, columns - start)
-        total = np.zeros(n, np.float64)
-        squares = np.zeros(n, np.float64)
-        centre = np.empty(n, x.dtype)
-        for i in range(rows):
-            row = x[i, start : start + n]
-            for j in range(n):
-                total[j] += row[j]
-        for j in range(n):
-            centre[j] = kind(total[j] / rows)
-            total[j] = 0.0
-        for i in range(rows):
-            row = x[i, start : start + n]
-            for j in range(n):
-                d = _difference(row[j], centre[j])
-                total[j] += d
-                squares[j] += d * d
-        scale = np.empty(n, x.dtype)
-        shift = np.empty(n, x.dtype)
-        for j in range(n):
-            offset, spread = _moments(total[j], squares[j], rows)
-            scale64 = weight[start + j] / np.sqrt(spread + eps)
-            mean[start + j] = kind(centre[j] + offset)
-            variance[start + j] = kind(spread)
-            scale[j] = kind(scale64)
-            shift[j] = kind(bias[start + j] - offset * scale64)
-        for i in range(rows):
-            row, result = x[i, start : start + n], out[i, start : start + n]
-            for j in range(n):
-                result[j] = _difference(row[j], centre[j]) * scale[j] + shift[j]
-
-
-@kernel(fastmath=REDUCTION)
-def columns_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias, shares, share):
-    """Gradients of `columns_forward`. Blocks of columns are shared out."""
-    rows, columns = x.shape
-    kind = x.dtype.type
-    for b in range(*span((columns + _COLUMNS - 1) // _COLUMNS, shares, share)):
-        start = b * _COLUMNS
-        n = min(_COLUMNS, columns - start)
-        total = np.zeros(n, np.float64)
-        products = np.zeros(n, np.float64)
-        centre = mean[start : start + n]
-        for i in range(rows):
-            row, upstream = x[i, start : start + n], g[i, start : start + n]
-            for j in range(n):
-                total[j] += upstream[j]
-                products[j] += upstream[j] * _difference(row[j], centre[j])
-        scale = np.empty(n, x.dtype)
-        slope = np.empty(n, x.dtype)
-        level = np.empty(n, x.dtype)
-        for j in range(n):
-            inverse = 1.0 / np.sqrt(variance[start + j] + eps)
-            grad_weight[start + j] = kind(products[j] * inverse)
-            grad_bias[start + j] = kind(total[j])
-            scale[j] = kind(weight[start + j] * inverse)
-            slope[j] = kind(products[j] * inverse * inverse / rows)
-            level[j] = kind(total[j] / rows)
-        for i in range(rows):
-            row, upstream, result = x[i, start : start + n], g[i, start : start + n], grad[i, start : start + n]
-            for j in range(n):
-                result[j] = scale[j] * (upstream[j] - level[j] - _difference(row[j], centre[j]) * slope[j])
-
-
-@kernel(fastmath=REDUCTION)
 def rows_forward(x, weight, bias, eps, out, mean, variance, shares, share):
     """Normalises each row of x, (R, D), with weight and bias (D). Rows are shared out."""
     size = x.shape[1]
@@ -197,7 +119,7 @@ def rows_forward(x, weight, bias, eps, out, mean, variance, shares, share):
         row, result = x[r], out[r]
         centre = kind(row[0] + np.float64(_sum(row, row[0])) / size)
         part, square = _sums(row, centre)
-        offset, spread = _moments(np.float64(part), np.float64(square), size)
+        offset, spread = moments(np.float64(part), np.float64(square), size)
         inverse = 1.0 / np.sqrt(spread + eps)
         mean[r] = kind(centre + offset)
         variance[r] = kind(spread)
@@ -256,7 +178,7 @@ def groups_forward(x, weight, bias, eps, out, mean, variance, shares, share):
             part, square = _sums(x[r, k], centre)
             total += part
             squares += square
-        offset, spread = _moments(total, squares, count)
+        offset, spread = moments(total, squares, count)
         inverse = 1.0 / np.sqrt(spread + eps)
         mean[r] = kind(centre + offset)
         variance[r] = kind(spread)

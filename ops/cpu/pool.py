@@ -17,6 +17,7 @@ from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 from ..average_pooling import adaptive_averaging_windows, averaging_windows
 from ..pooling import adaptive_windows, sliding_windows
+from .reduction import mean
 
 _SERIAL_BELOW = 30_000  # elements read: fewer are done on the calling thread
 
@@ -291,6 +292,10 @@ def adaptive_avg_pool(input, output_size):
     """`adaptive_avg_poolNd`."""
     if not _supported(input):
         return NotImplemented
+    if math.prod(output_size) == 1:
+        whole = mean(input, tuple(range(input.ndim - len(output_size), input.ndim)), True)
+        if whole is not NotImplemented:
+            return whole
     return _mean(input, *adaptive_averaging_windows(input.shape[-len(output_size) :], output_size))
 
 

@@ -1,5 +1,7 @@
 """Sums over leading and trailing axes of large float arrays: bias gradients, losses, global means. NumPy does the rest.
 
+The error is bounded along any axes and strides: see `sums` and `ops.bounded_sums`.
+
 Imports no Numba itself: small sums are no reason to load it. Functions with an operator's name take its reference's arguments, and
 return NotImplemented for what they do not do.
 """
@@ -12,11 +14,13 @@ import numpy as np
 
 from tinygrad_cv import kernels
 
+from ..bounded_sums import bounded_sum, terms_in_turn
 from ..reduction import stretched_axes
 
 SMALLEST = 32768  # elements from which on a kernel beats NumPy
 _PARALLEL_ELEMENTS = 65536
-_SMALLEST_COLUMNS = 1 << 18
+_MANY_ROWS = 64
+_FEW_TERMS = 64
 
 
 def _folds(shape: tuple[int, ...], dim) -> tuple[int, int, int] | None:
@@ -44,23 +48,30 @@ def _sum(input: np.ndarray, dim) -> np.ndarray | None:
 
     outer, kept, inner = folds
     shares = share_count(input.size, _PARALLEL_ELEMENTS)
-    if inner > 1:
+    out = np.empty(kept, input.dtype)
+    if inner == 1:
+        if outer == 1 or kept < 8:
+            return None
+        run_shares(sums.columns, shares, plain(input, (outer, kept)), out, shares)
+    elif outer == 1 and kept >= _MANY_ROWS:
+        run_shares(sums.row_sums, shares, plain(input, (kept, inner)), out, shares)
+    else:
         parts = np.empty((outer * kept, -(-inner // sums.BLOCK)))
         run_shares(sums.row_blocks, shares, plain(input, (-1, inner)), parts, shares)
-        return parts.reshape(outer, kept, -1).sum(axis=(0, 2)).astype(input.dtype)
-    if outer == 1 or kept < 16 or input.size < _SMALLEST_COLUMNS:
-        return None
-    out = np.empty(kept, input.dtype)
-    run_shares(sums.columns, shares, plain(input, (outer, kept)), out, shares)
+        out[:] = parts.reshape(outer, kept, -1).sum(axis=(0, 2))
     return out
 
 
 def sum(input: np.ndarray, dim=None, keepdim: bool = False, *, dtype=None):
     """The operator `sum`."""
-    total = None if dtype is not None and dtype != input.dtype else _sum(input, dim)
-    if total is None:
+    if dtype is not None and dtype != input.dtype:
         return NotImplemented
     axes = range(input.ndim) if dim is None else dim
+    total = _sum(input, dim)
+    if total is None:
+        if input.dtype != np.float32 or terms_in_turn(input, axes) <= _FEW_TERMS:
+            return NotImplemented
+        return bounded_sum(input, dim, keepdim)
     shape = tuple([1 if i in axes else n for i, n in enumerate(input.shape) if keepdim or i not in axes])
     return total if total.shape == shape else total.reshape(shape)
 

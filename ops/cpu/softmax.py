@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel
-from tinygrad_cv.kernels.mathany import exp, log, row_max
-from tinygrad_cv.kernels.memory import empty_like
+from tinygrad_cv.kernels.mathany import exp, exp_row, log, row_max
+from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 from .sums import row_sum
@@ -27,17 +27,45 @@ def _difference(a, b):
     return a - b  # here, where sums must not be reordered
 
 
+@helper(fastmath=REDUCTION)
+def _dot(x, y):
+    total = x.dtype.type(0)
+    for j in range(x.size):
+        total += x[j] * y[j]
+    return total
+
+
 @kernel(fastmath=REDUCTION)
 def softmax_rows(x, out, shares, share):
     """out[r, j] = e^(x[r, j] - max x[r]) / sum over j."""
+    kind = x.dtype.type
     for r in range(*span(x.shape[0], shares, share)):
         row, result = x[r], out[r]
         largest = row_max(row)
+        exp_row(row, largest, result)
+        scale = kind(1) / row_sum(result)  # one division for a row: each takes as long as ten products
         for j in range(row.size):
-            result[j] = exp(_difference(row[j], largest))
-        total = row_sum(result)
+            result[j] = result[j] * scale
+
+
+@kernel(fastmath=REDUCTION)
+def softmax_backward_rows(g, y, grad, shares, share):
+    """grad[r, j] = y[r, j] * (g[r, j] - sum over j of g[r, j] * y[r, j])."""
+    for r in range(*span(y.shape[0], shares, share)):
+        upstream, row, result = g[r], y[r], grad[r]
+        total = _dot(upstream, row)
         for j in range(row.size):
-            result[j] = result[j] / total
+            result[j] = row[j] * _difference(upstream[j], total)
+
+
+@kernel(fastmath=REDUCTION)
+def log_softmax_backward_rows(g, y, grad, shares, share):
+    """grad[r, j] = g[r, j] - e^y[r, j] * sum over j of g[r, j]."""
+    for r in range(*span(y.shape[0], shares, share)):
+        upstream, row, result = g[r], y[r], grad[r]
+        total = row_sum(upstream)
+        for j in range(row.size):
+            result[j] = upstream[j] - exp(row[j]) * total
 
 
 @kernel(fastmath=REDUCTION)
@@ -66,11 +94,11 @@ def cross_entropy_rows(x, labels, weights, weighted, ignored, smoothing, losses,
     for r in range(*span(x.shape[0], shares, share)):
         row, result, label = x[r], probabilities[r], labels[r]
         largest = row_max(row)
-        for j in range(classes):
-            result[j] = exp(_difference(row[j], largest))
+        exp_row(row, largest, result)
         total = row_sum(result)
+        scale = kind(1) / total
         for j in range(classes):
-            result[j] = result[j] / total
+            result[j] = result[j] * scale
         loss = kind(0)
         if label != ignored:
             shift = log(total)
@@ -147,11 +175,15 @@ def _as_rows(x: np.ndarray, axis: int) -> np.ndarray:
     return plain(moved, (-1, x.shape[axis]))
 
 
-def _from_rows(rows: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
-    """The inverse of `_as_rows`, contiguous."""
-    if axis == len(shape) - 1:
-        return rows.reshape(shape)
-    return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[:axis] + shape[axis + 1 :] + shape[axis : axis + 1]), -1, axis))
+def _result(shape: tuple[int, ...], axis: int, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """An array for a result and the rows for a kernel to write: the same memory where `axis` is last (see `_finished`)."""
+    out = empty(shape[:axis] + shape[axis + 1 :] + shape[axis : axis + 1], dtype)
+    return out, out.reshape(-1, shape[axis])
+
+
+def _finished(out: np.ndarray, axis: int) -> np.ndarray:
+    """What `_result` gave, contiguous with the axis in its place."""
+    return out if axis == out.ndim - 1 else np.ascontiguousarray(np.moveaxis(out, -1, axis))
 
 
 def _fits(x: np.ndarray, axis: int) -> bool:
@@ -161,11 +193,10 @@ def _fits(x: np.ndarray, axis: int) -> bool:
 def _normalised(body, input: np.ndarray, dim: int, dtype):
     if not _fits(input, dim) or (dtype is not None and dtype != input.dtype):
         return NotImplemented
-    rows = _as_rows(input, dim)
-    out = empty_like(rows)
+    out, rows = _result(input.shape, dim, input.dtype)
     shares = share_count(rows.size, _PARALLEL_ELEMENTS)
-    run_shares(body, shares, rows, out, shares)
-    return _from_rows(out, input.shape, dim)
+    run_shares(body, shares, _as_rows(input, dim), rows, shares)
+    return _finished(out, dim)
 
 
 def softmax(input: np.ndarray, dim: int, *, dtype=None):
@@ -176,6 +207,25 @@ def softmax(input: np.ndarray, dim: int, *, dtype=None):
 def log_softmax(input: np.ndarray, dim: int, *, dtype=None):
     """The operator `log_softmax`, along any axis (others than the last cost two copies)."""
     return _normalised(log_softmax_rows, input, dim, dtype)
+
+
+def _back(body, grad_output: np.ndarray, output: np.ndarray, dim: int):
+    if not _fits(output, dim) or grad_output.dtype != output.dtype or grad_output.shape != output.shape:
+        return NotImplemented
+    grad, rows = _result(output.shape, dim, output.dtype)
+    shares = share_count(rows.size, _PARALLEL_ELEMENTS)
+    run_shares(body, shares, _as_rows(grad_output, dim), _as_rows(output, dim), rows, shares)
+    return _finished(grad, dim)
+
+
+def softmax_backward(grad_output: np.ndarray, output: np.ndarray, dim: int):
+    """The operator `softmax_backward`."""
+    return _back(softmax_backward_rows, grad_output, output, dim)
+
+
+def log_softmax_backward(grad_output: np.ndarray, output: np.ndarray, dim: int):
+    """The operator `log_softmax_backward`."""
+    return _back(log_softmax_backward_rows, grad_output, output, dim)
 
 
 def _labels_of(target: np.ndarray) -> np.ndarray:
@@ -195,7 +245,7 @@ def softmax_cross_entropy(
     if axis < 0 or not _fits(input, axis) or (weight is not None and weight.dtype != input.dtype):
         return NotImplemented
     rows = _as_rows(input, axis)
-    probabilities = empty_like(rows)
+    out, probabilities = _result(input.shape, axis, input.dtype)
     losses = np.empty(rows.shape[0], input.dtype)
     chosen = _labels_of(target), losses if weight is None else plain(weight), weight is not None, int(ignore_index)
     shares = share_count(rows.size, _PARALLEL_ELEMENTS)
@@ -204,7 +254,7 @@ def softmax_cross_entropy(
         loss = losses.reshape(target.shape)
     else:
         loss = np.asarray(reduced_loss(losses, *chosen, reduction == "mean"), input.dtype)
-    return loss, _from_rows(probabilities, input.shape, axis)
+    return loss, _finished(out, axis)
 
 
 def softmax_cross_entropy_backward(
@@ -227,11 +277,11 @@ def softmax_cross_entropy_backward(
     ):  # fmt: skip
         return NotImplemented
     rows = _as_rows(probabilities, axis)
-    grad = empty_like(rows)
+    out, grad = _result(probabilities.shape, axis, dtype)
     upstream = plain(grad_output)
     shares = share_count(rows.size, _PARALLEL_ELEMENTS)
     run_shares(
         cross_entropy_grad_rows, shares, upstream, rows, _labels_of(target), upstream if weight is None else plain(weight),
         weight is not None, int(ignore_index), float(label_smoothing), _REDUCTIONS[reduction], grad, shares,
     )  # fmt: skip
-    return _from_rows(grad, probabilities.shape, axis)
+    return _finished(out, axis)

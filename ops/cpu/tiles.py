@@ -1,160 +1,22 @@
-"""Register tiles: the two innermost loops of the convolutions, written as LLVM vector code.
+"""Register tiles of the convolutions, and copies of rows and blocks, in vector code (see `tinygrad_cv.kernels.vector`).
 
-A tile keeps rows x vectors of sums in registers over its whole loop, which no auto-vectoriser can be relied on to do.
-`rows` must be a literal in the call, one of ROWS; the element type is that of the arrays (float32 or float64), which must
+`rows` must be a literal in the call of a tile, one of ROWS; the element type is that of the arrays (float32 or float64), which must
 be contiguous.
 Tiles read whole vectors: callers leave LANES_SLACK readable elements after what they ask for.
 """
 
 from __future__ import annotations
 
-import platform
-
-import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from tinygrad_cv.kernels.vector import LANES_SLACK, REGISTER_BYTES, VECTORS, Writer  # noqa: F401  (users of tiles need them)
+
 ROWS = (1, 4, 6)
 TAPS = 4  # kernel taps that a `dot_tile` serves at once
-
-
-def _registers() -> tuple[int, int]:
-    """Bytes and number of the vector registers of the machine that Numba compiles for."""
-    if platform.machine().lower() in ("aarch64", "arm64"):
-        return 16, 32
-    features = numba.config.CPU_FEATURES
-    if features is not None:
-        found = {f[1:] for f in features.split(",") if f.startswith("+")}
-    elif numba.config.CPU_NAME:
-        found = set()
-    else:
-        found = {name for name, present in llvmlite.binding.get_host_cpu_features().items() if present}
-    return (64, 32) if "avx512f" in found else (32, 16) if "avx2" in found else (16, 16)
-
-
-REGISTER_BYTES, _COUNT = _registers()
-VECTORS = 4 if _COUNT >= 32 else 2  # of positions that a `tap_tile` holds at most
-LANES_SLACK = VECTORS * REGISTER_BYTES // 4
-
-
-class Writer:
-    """Vector instructions on one element type."""
-
-    def __init__(self, context, builder, element_type) -> None:
-        self.context, self.builder = context, builder
-        self.element = context.get_value_type(element_type)
-        self.bytes = element_type.bitwidth // 8
-        self.lanes = REGISTER_BYTES // self.bytes
-        self.vector = ir.VectorType(self.element, self.lanes)
-        self.undefined = ir.Constant(self.vector, ir.Undefined)
-        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
-        name = f"llvm.fma.v{self.lanes}f{element_type.bitwidth}"
-        self._fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
-
-    def data(self, array_type, value):
-        return self.context.make_array(array_type)(self.context, self.builder, value).data
-
-    def at(self, pointer, *offsets):
-        for offset in offsets:
-            offset = ir.Constant(ir.IntType(64), offset) if isinstance(offset, int) else offset
-            pointer = self.builder.gep(pointer, [offset])
-        return pointer
-
-    def load(self, pointer):
-        loaded = self.builder.load(self.builder.bitcast(pointer, self.vector.as_pointer()))
-        loaded.align = self.bytes
-        return loaded
-
-    def store(self, value, pointer) -> None:
-        self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer())).align = self.bytes
-
-    def _mask(self, count):
-        """Lanes below `count`."""
-        wide = ir.VectorType(ir.IntType(64), self.lanes)
-        one = self.builder.insert_element(ir.Constant(wide, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        counts = self.builder.shuffle_vector(one, ir.Constant(wide, ir.Undefined), zeros)
-        return self.builder.icmp_signed("<", ir.Constant(wide, list(range(self.lanes))), counts)
-
-    def _masked(self, kind: str, result, parameters):
-        name = f"llvm.masked.{kind}.v{self.lanes}f{8 * self.bytes}.p0"
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, parameters), name)
-
-    def load_first(self, pointer, count):
-        """The first `count` lanes at `pointer`, zeros after; nothing beyond is read."""
-        pointer, mask = self.builder.bitcast(pointer, self.vector.as_pointer()), self._mask(count)
-        alignment = ir.Constant(ir.IntType(32), self.bytes)
-        load = self._masked("load", self.vector, [pointer.type, alignment.type, mask.type, self.vector])
-        return self.builder.call(load, [pointer, alignment, mask, self.zero])
-
-    def load_between(self, pointer, first, stop):
-        """Lanes `first` up to `stop` - 1 at `pointer`, zeros around; nothing else is read."""
-        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
-        mask = self.builder.and_(self._mask(stop), self.builder.not_(self._mask(first)))
-        alignment = ir.Constant(ir.IntType(32), self.bytes)
-        load = self._masked("load", self.vector, [pointer.type, alignment.type, mask.type, self.vector])
-        return self.builder.call(load, [pointer, alignment, mask, self.zero])
-
-    def store_first(self, value, pointer, count) -> None:
-        """Writes the first `count` lanes only."""
-        pointer, mask = self.builder.bitcast(pointer, self.vector.as_pointer()), self._mask(count)
-        alignment = ir.Constant(ir.IntType(32), self.bytes)
-        store = self._masked("store", ir.VoidType(), [self.vector, pointer.type, alignment.type, mask.type])
-        self.builder.call(store, [value, pointer, alignment, mask])
-
-    def splat(self, pointer):
-        one = self.builder.insert_element(self.undefined, self.builder.load(pointer), ir.Constant(ir.IntType(32), 0))
-        return self.builder.shuffle_vector(
-            one, self.undefined, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        )
-
-    def fma(self, a, b, variable) -> None:
-        """variable += a * b."""
-        self.builder.store(self.builder.call(self._fma, [a, b, self.builder.load(variable)]), variable)
-
-    def shuffle(self, a, b, lanes):
-        """The given lanes of a and b, those of b counted from `self.lanes` on."""
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(lanes)))
-
-    def apart(self, a, b):
-        """The even and the odd elements of a followed by b."""
-        return tuple(self.shuffle(a, b, range(odd, 2 * self.lanes, 2)) for odd in (0, 1))
-
-    def together(self, even, odd):
-        """Two vectors with the elements of `even` and `odd` in turn: the inverse of `apart`."""
-        half = self.lanes // 2
-        return tuple(
-            self.shuffle(even, odd, [i // 2 + start + i % 2 * self.lanes for i in range(self.lanes)]) for start in (0, half)
-        )
-
-    def transpose(self, rows):
-        """The columns of a square block given by its rows: log2 steps, each of which swaps blocks of half the size."""
-        rows, half = list(rows), self.lanes // 2
-        width = ir.VectorType(ir.IntType(32), self.lanes)
-        while half:
-            low = ir.Constant(width, [i if not i & half else self.lanes + i - half for i in range(self.lanes)])
-            high = ir.Constant(width, [i + half if not i & half else self.lanes + i for i in range(self.lanes)])
-            for i in range(self.lanes):
-                if not i & half:
-                    a, b = rows[i], rows[i + half]
-                    rows[i], rows[i + half] = self.builder.shuffle_vector(a, b, low), self.builder.shuffle_vector(a, b, high)
-            half //= 2
-        return rows
-
-    def total(self, vector):
-        """The sum of the lanes, in pairs: log2 steps."""
-        builder, width = self.builder, self.lanes
-        while width > 1:
-            width //= 2
-            low, high = (ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(s, s + width))) for s in (0, width))
-            undefined = ir.Constant(vector.type, ir.Undefined)
-            vector = builder.fadd(
-                builder.shuffle_vector(vector, undefined, low), builder.shuffle_vector(vector, undefined, high)
-            )
-        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
 
 def _row_code(context, builder, signature, args, adding: bool):

@@ -1,29 +1,25 @@
-"""Winograd convolution F(2x2, 3x3): 3x3 kernels, stride 1, in 16 multiplications for four outputs in place of 36.
+"""Winograd convolutions F(2x2, 3x3) and F(4x4, 3x3): 3x3 kernels, stride 1, in 4 and 2.25 multiplications for an output in place of 9.
 
-A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2015 (arXiv:1509.09308). A tile of 2x2 outputs of one filter g,
-from the 4x4 inputs d that it sees in one channel, is
+A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2015 (arXiv:1509.09308). A tile of m x m outputs of one filter
+g, from the (m + 2) x (m + 2) inputs d that it sees in one channel, is
 
-    Y = A^T [(G g G^T) * (B^T d B)] A       (* element by element)
+    Y = A^T [(G g G^T) * (B^T d B)] A       (* element by element; the matrices: see `winograd_transforms`)
 
-           1  0 -1  0             1    0    0            1  1  1  0
-    B^T =  0  1  1  0      G =   1/2  1/2  1/2     A^T = 0  1 -1 -1
-           0 -1  1  0            1/2 -1/2  1/2
-           0  1  0 -1             0    0    1
+Sums over channels are taken before A^T: for each of the 16 or 36 elements, a matrix product of the transformed inputs (tiles, channels)
+and the transformed weights (channels, filters). The gradient in the input is the same computation with g turned by half a turn and
+filters and channels swapped.
 
-Sums over channels are taken before A^T: for each of the 16 elements, a matrix product of the transformed weights (filters, channels) and
-the transformed inputs (channels, tiles). The gradient in the input is the same computation with g turned by half a turn and filters
-and channels swapped.
+A share of the work takes groups of rows of tiles, which are counted through all images, so that small maps fill the register tiles. For
+each group it makes the transformed inputs V, and for 64 filters at a time their products M with the transformed weights U, which stay
+in the second-level cache until A^T turns them into outputs. Tiles that stick out of the map are computed in full and cut when they are
+stored. A share makes U for itself, unless it has few tiles. One group alone, as of a single small image, is shared out by filters, and each
+share makes its part of U on the way.
 
-A share of the work takes groups of tiles, which are counted through all images, so that maps of any size fill the vectors. For each
-group it makes the transformed inputs V, and for a few blocks of filters at a time their 16 products M with the transformed weights U,
-which stay in the second-level cache until A^T turns them into outputs. Inputs are read and outputs written where they lie; tiles that stick
-out of the map are computed in full and cut when they are stored. One group alone, as of a single small image, is shared out by
-filters, and each share makes its part of U on the way.
-
-Accuracy: transforms add, subtract and halve, and sums over channels are nine times shorter, so errors are about those of direct sums:
-below 2e-6 of the largest output in float32 (tests/test_winograd.py). But an output may also carry the rounding of inputs it does not
-depend on, those up to two places away that its tile sees; direct sums do not mix them. For the same reason an infinity or NaN
-would spread: results that are not all finite are refused, and the caller convolves directly.
+Accuracy: see `tg.set_conv_precision`, which also says when which is used. F(2x2) only adds, subtracts and halves, and its sums over
+channels are nine times shorter than direct ones, so that its errors are no larger: below 2e-6 of the largest output in float32; those of
+F(4x4) stay below 6e-6 (tests/test_winograd.py). But an output may also carry the rounding of inputs it does not depend on, those near
+by that its tile sees; direct sums do not mix them. For the same reason an infinity or NaN would spread: results that are not all
+finite are refused, and the caller convolves directly.
 """
 
 from __future__ import annotations
@@ -31,10 +27,10 @@ from __future__ import annotations
 import itertools
 import math
 from functools import lru_cache
-from typing import NamedTuple
 
 import numba
 import numpy as np
+from numba import literally
 
 from tinygrad_cv.kernels.jit import kernel
 from tinygrad_cv.kernels.memory import empty
@@ -42,262 +38,244 @@ from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
 from ..sliding import padding_pairs
 from .gemm_tiles import outer_tile
-from .tiles import REGISTER_BYTES, VECTORS, copy_row, routine, stay_apart, zero_row
-from .winograd_tiles import PLANES, gather_tiles, spread_columns, spread_row, spread_weights
+from .tiles import REGISTER_BYTES, VECTORS, routine, stay_apart
+from .winograd_choice import best_tile, worth
+from .winograd_pieces import BLOCK, Job, odd, places, spread_tiles, turned_size
+from .winograd_tiles import gather_tile, spread_weights, turn_out
 
-BLOCK = 6  # filters that a register tile takes; the last block may hold 4
-TOGETHER = 4  # blocks whose products are kept until they are transformed
-FRESH = 1 << 19  # bytes of transformed weights that are made where they are used
-GROUP = 128  # tiles that are worked on together
-CACHE = 1 << 21  # bytes of V; each of its 16 parts is used by itself, so that it may exceed the L2 cache somewhat
+TOGETHER = 64  # filters whose products are kept until they are transformed
+GROUP = 64  # tiles that are worked on together
+ALONE = 256  # tiles that may be worked on together where that is all
+OWN = (
+    1 << 24
+)  # bytes of transformed weights that every share may make for itself: fetching them from another core takes longer,
+OWN_TILES = 48  # provided that it multiplies as many tiles
+CACHE = 5 << 19  # bytes of their V and M; each of their parts is used by itself, so that they may exceed the L2 cache
 _SERIAL_BELOW = 200_000  # multiplications: fewer run on the calling thread
-_START = 10_000  # what the second kernel of a call costs more, in the units of `gain`
+_REGION = 50_000.0  # what another parallel region costs, in multiplications of vectors
 
 
-class Job(NamedTuple):
-    """The numbers of a call, which kernels get as one array, because every argument costs compile time."""
-
-    images: int
-    channels: int
-    filters: int
-    height: int  # of the input, then of the output
-    width: int
-    out_height: int
-    out_width: int
-    before_h: int  # zeros before the input
-    before_w: int
-    tiles_h: int  # tiles of one map
-    tiles_w: int
-    group: int  # tiles that are worked on together
-    line: int  # distance of rows of V and M
-    v_plane: int  # distance of the 16 elements
-    m_plane: int
-    u_row: int  # distances of rows and elements of the transformed weights
-    u_plane: int
-    by_filters: int  # parts of the filters
-    together: int = 0  # blocks of filters whose products are kept until they are transformed
-    filter_step: int = 0  # distances in the weights as they are given
-    channel_step: int = 0
-    turned: int = 0  # whether each kernel is read backwards
-    fresh: int = 0  # whether transformed weights are made where they are used
-
-
-# ---- pieces of the kernel -------------------------------------------------------------------------------------------------
+# ---- pieces of the kernels ------------------------------------------------------------------------------------------------
 
 
 @routine
-def spread_inputs(x, first, stop, job, rows, v):
-    """v[plane, channel, tile] = B^T d B for the tiles first ... stop - 1, counted through all images."""
-    stay_apart()
-    channels, height, width, before_h, before_w = job[1], job[3], job[4], job[7], job[8]
-    tiles_h, tiles_w, line, plane = job[9], job[10], job[12], job[13]
-    lanes = REGISTER_BYTES // x.itemsize
-    tiles = tiles_h * tiles_w
-    at = 0
-    while first < stop:
-        image, t = first // tiles, first % tiles
-        count = min(tiles - t, stop - first)
-        top = t // tiles_w
-        pairs = (t + count - 1) // tiles_w - top + 2
-        distance = pairs * tiles_w + 2 * lanes
-        zero_row(rows, 0, 8 * distance)
-        for c in range(channels):
-            source = (image * channels + c) * height * width
-            for start in range((tiles_w - 1) // lanes * lanes, -1, -lanes):  # what sticks out of a row is overwritten
-                column = 2 * start - before_w
-                for r in range(2 * pairs):
-                    h = 2 * top + r - before_h
-                    to = r % 2 * distance + r // 2 * tiles_w + start
-                    if 0 <= h < height:
-                        spread_row(
-                            x, source + h * width + column, -column, width - column, height * width, rows, to, 2 * distance
-                        )
-                    else:
-                        for j in range(4):
-                            zero_row(rows, to + 2 * j * distance, lanes)
-            for k in range(0, count, lanes):
-                spread_columns(rows, t - top * tiles_w + k, tiles_w, distance, v, c * line + at + k, plane)
-        first += count
-        at += count
-    if at % lanes:  # the last vector is multiplied whole
-        for p in range(PLANES):
-            for c in range(channels):
-                zero_row(v, p * plane + c * line + at, lanes - at % lanes)
+def spread_filters(tile, weight, low, high, job, u, u_low):
+    """U = G g G^T for the vectors of filters low ... high - 1, laid out as (plane, panel of VECTORS vectors, channel, filter of the panel).
 
-
-@routine
-def spread_filters(weight, low, high, job, u, u_low):
-    """u[plane, filter, channel] = G g G^T for the filters of blocks low ... high - 1; u begins with block u_low."""
+    u begins with the panel of vector u_low.
+    """
+    literally(tile)
     stay_apart()
-    channels, filters, u_row, u_plane = job[1], job[2], job[15], job[16]
+    channels, filters, u_plane = job[1], job[2], job[16]
     filter_step, channel_step, turned = job[19], job[20], job[21] != 0
     lanes = REGISTER_BYTES // weight.itemsize
-    for f in range(low * BLOCK, min(filters, high * BLOCK)):
-        for c in range(0, channels, lanes):
-            at, to = f * filter_step + c * channel_step, (f - u_low * BLOCK) * u_row + c
-            spread_weights(weight, at, channel_step, min(lanes, channels - c), turned, u, to, u_plane)
-    for f in range(filters, high * BLOCK):
-        for p in range(PLANES):
-            zero_row(u, p * u_plane + (f - u_low * BLOCK) * u_row, channels)
+    for n in range(low, high):
+        to = ((n // VECTORS - u_low // VECTORS) * channels * VECTORS + n % VECTORS) * lanes
+        count = min(lanes, filters - n * lanes)
+        for c in range(channels):
+            at = n * lanes * filter_step + c * channel_step
+            spread_weights(tile, weight, at, filter_step, count, 4 * channel_step, turned, u, to + c * VECTORS * lanes, u_plane)
 
 
 @routine
-def multiply(u, u_low, v, m, tiles, low, high, job):
-    """m[plane, filter, tile] = u[plane, filter, channel] v[plane, channel, tile] for the filters of blocks low ... high - 1."""
+def multiply(planes, u, u_low, v, m, tiles, low, high, job):
+    """m[plane, tile, filter] = the sum over channels of v[plane, tile, channel] u[plane, channel, filter], for the vectors of filters
+    low ... high - 1."""
     stay_apart()
-    channels, filters, line, plane = job[1], job[2], job[12], job[13]
-    u_row, u_plane, m_plane = job[15], job[16], job[14]
+    channels, v_row, v_plane, m_row, m_plane, u_plane = job[1], job[12], job[13], job[14], job[15], job[16]
     lanes = REGISTER_BYTES // u.itemsize
-    for p in range(PLANES):
-        for t in range(0, tiles, VECTORS * lanes):
-            vectors = min(VECTORS, (tiles - t + lanes - 1) // lanes)
-            source = p * plane + t
-            for b in range(low, high):
-                at, to = p * u_plane + (b - u_low) * BLOCK * u_row, p * m_plane + (b - low) * BLOCK * line + t
-                if filters - b * BLOCK > 4:
-                    outer_tile(6, vectors, 0, u, at, u_row, 1, v, source, line, m, to, line, channels, False)
+    for p in range(planes):
+        n = low
+        while n < high:
+            wide = min(VECTORS - n % VECTORS, high - n)
+            at = p * u_plane + ((n // VECTORS - u_low // VECTORS) * channels * VECTORS + n % VECTORS) * lanes
+            for t in range(0, tiles, BLOCK):
+                source, to = p * v_plane + t * v_row, p * m_plane + t * m_row + (n - low) * lanes
+                if tiles - t > 4:
+                    outer_tile(6, wide, 0, v, source, v_row, 1, u, at, VECTORS * lanes, m, to, m_row, channels, False)
                 else:
-                    outer_tile(4, vectors, 0, u, at, u_row, 1, v, source, line, m, to, line, channels, False)
+                    outer_tile(4, wide, 0, v, source, v_row, 1, u, at, VECTORS * lanes, m, to, m_row, channels, False)
+            n += wide
 
 
 @routine
-def store_outputs(out, at, first, stop, filter, y, job):
-    """Writes the outputs of one filter, out[i, 2 tile + j], to the tiles first ... stop - 1."""
+def store_outputs(tile, m, low, high, first, stop, ends, y, watch, job, places, rows):
+    """Transforms the products of the vectors of filters low ... high - 1 and writes the rows of tiles first ... stop - 1."""
+    literally(tile)
     stay_apart()
-    filters, height, width, tiles_h, tiles_w, line = job[2], job[5], job[6], job[9], job[10], job[12]
-    row, w = first // tiles_w, first % tiles_w
-    image, h = row // tiles_h, row % tiles_h
+    filters, height, width, tiles_h, tiles_w = job[2], job[5], job[6], job[9], job[10]
+    m_row, m_plane = job[14], job[15]
+    lanes = REGISTER_BYTES // m.itemsize
+    pitch, area = tile * tiles_w, height * width
+    at = 0
     while first < stop:
-        count = min(tiles_w - w, stop - first)
-        to = ((image * filters + filter) * height + 2 * h) * width + 2 * w
-        n = min(2 * count, width - 2 * w)
-        copy_row(out, at, y, to, n)
-        if 2 * h + 1 < height:
-            copy_row(out, at + 2 * line, y, to + width, n)
-        first += count
-        at += 2 * count
-        h, w = h + 1, 0
-        if h == tiles_h:
-            image, h = image + 1, 0
+        image, top = first // tiles_h, first % tiles_h
+        lines = min(tiles_h - top, stop - first)
+        begin, end = tile * top * width, min(height, tile * (top + lines)) * width
+        for n in range(low, high):
+            f = n * lanes
+            for line in range(lines):
+                for t in range(tiles_w):
+                    source, to = (at + line * tiles_w + t) * m_row + (n - low) * lanes, (line * pitch + t) * tile * lanes
+                    gather_tile(tile, m, source, m_plane, ends, f, ends.size // 3, rows, to, pitch * lanes, watch)
+            for p in range(begin, end, lanes):
+                to = (image * filters + f) * area + p
+                turn_out(rows, -tile * top * pitch * lanes, places, p, y, to, area, filters - f, end - p)
+        first += lines
+        at += lines * tiles_w
 
 
-# ---- the kernels ----------------------------------------------------------------------------------------------------------
-
-
-@kernel
-def winograd_weights(weight, u, job, shares, share):
+@routine
+def weights_share(tile, weight, u, job, shares, share):
     """A share of the transformed weights, for all of whose users it is worth to make them first."""
-    blocks = (job[2] + BLOCK - 1) // BLOCK
-    low, high = span(blocks, shares, share)
-    spread_filters(weight, low, high, job, u, 0)
+    literally(tile)
+    lanes = REGISTER_BYTES // weight.itemsize
+    low, high = span((job[2] + lanes - 1) // lanes, shares, share)
+    spread_filters(tile, weight, low, high, job, u, 0)
+
+
+@routine
+def convolve_share(tile, x, weight, u, ends, y, scratch, watch, job, places, out_places, shares, share):
+    """A share of y[image, filter] = max(ends[2], ends[0] * the convolution + ends[1]).
+
+    Jobs are (group of rows of tiles, part of the filters).
+    """
+    literally(tile)
+    images, channels, filters, tiles_h, tiles_w, group = job[0], job[1], job[2], job[9], job[10], job[11]
+    v_plane, m_plane, u_plane, by_filters, together, fresh = job[13], job[15], job[16], job[17], job[18], job[22]
+    lanes, planes = REGISTER_BYTES // x.itemsize, (tile + 2) ** 2
+    lines = images * tiles_h
+    vectors = (filters + lanes - 1) // lanes
+    v = scratch[share]
+    m = v[planes * v_plane :]
+    own = m[planes * m_plane :]
+    rows = own[min(fresh, 1) * planes * u_plane :]
+    used, used_low, present = u, 0, -1
+    if fresh == 2:
+        used = own
+        spread_filters(tile, weight, 0, vectors, job, own, 0)
+    for task in range(*span((lines + group - 1) // group * by_filters, shares, share)):
+        g, part = task // by_filters, task % by_filters
+        first, stop = g * group, min(lines, (g + 1) * group)
+        if g != present:
+            spread_tiles(tile, 2, x, 0, channels, first, stop, job, places, rows, v, job[12], v_plane)
+            present = g
+        last = vectors * (part + 1) // by_filters
+        for low in range(vectors * part // by_filters, last, together):
+            high = min(last, low + together)
+            if fresh == 1:
+                used, used_low = own, low
+                spread_filters(tile, weight, low, high, job, own, low)
+            multiply(planes, used, used_low, v, m, (stop - first) * tiles_w, low, high, job)
+            store_outputs(tile, m, low, high, first, stop, ends, y, watch[share], job, out_places, rows)
+
+
+# ---- the kernels, one for each tile, so that only what is used is compiled ------------------------------------------------
 
 
 @kernel
-def winograd_share(x, weight, u, bias, y, scratch, watch, job, shares, share):
-    """A share of y[image, filter] = bias + the convolution: jobs are (group of tiles, part of the filters)."""
-    images, filters, tiles_h, tiles_w = job[0], job[2], job[9], job[10]
-    group, line, plane, m_plane, u_plane = job[11], job[12], job[13], job[14], job[16]
-    by_filters, together, fresh = job[17], job[18], job[22]
-    lanes = REGISTER_BYTES // x.itemsize
-    tiles = images * tiles_h * tiles_w
-    groups = (tiles + group - 1) // group
-    blocks = (filters + BLOCK - 1) // BLOCK
-    v = scratch[share]
-    m = v[PLANES * plane :]
-    out = m[PLANES * m_plane :]
-    own = out[together * BLOCK * 4 * line :]
-    rows = own[fresh * PLANES * u_plane :]
-    seen = watch[share]
-    present = -1
-    for task in range(*span(groups * by_filters, shares, share)):
-        g, part = task // by_filters, task % by_filters
-        first, stop = g * group, min(tiles, (g + 1) * group)
-        if g != present:
-            spread_inputs(x, first, stop, job, rows, v)
-            present = g
-        last = blocks * (part + 1) // by_filters
-        for low in range(blocks * part // by_filters, last, together):
-            high = min(last, low + together)
-            used, used_low = u, 0
-            if fresh:
-                used, used_low = own, low
-                spread_filters(weight, low, high, job, own, low)
-            multiply(used, used_low, v, m, stop - first, low, high, job)
-            held = min(filters, high * BLOCK) - low * BLOCK
-            for f in range(held):
-                shift = bias[low * BLOCK + f] if bias.size else x.dtype.type(0)
-                for t in range(0, stop - first, lanes):
-                    gather_tiles(m, f * line + t, m_plane, shift, out, f * 4 * line + 2 * t, 2 * line, seen)
-            for f in range(held):
-                store_outputs(out, f * 4 * line, first, stop, low * BLOCK + f, y, job)
+def winograd_weights_2x2(weight, u, job, shares, share):
+    weights_share(2, weight, u, job, shares, share)
+
+
+@kernel
+def winograd_weights_4x4(weight, u, job, shares, share):
+    weights_share(4, weight, u, job, shares, share)
+
+
+@kernel
+def winograd_share_2x2(x, weight, u, ends, y, scratch, watch, job, places, out_places, shares, share):
+    convolve_share(2, x, weight, u, ends, y, scratch, watch, job, places, out_places, shares, share)
+
+
+@kernel
+def winograd_share_4x4(x, weight, u, ends, y, scratch, watch, job, places, out_places, shares, share):
+    convolve_share(4, x, weight, u, ends, y, scratch, watch, job, places, out_places, shares, share)
+
+
+_KERNELS = {2: (winograd_weights_2x2, winograd_share_2x2), 4: (winograd_weights_4x4, winograd_share_4x4)}
 
 
 # ---- the seam -------------------------------------------------------------------------------------------------------------
 
 
-def odd(count: int, lanes: int) -> int:
-    """At least count, an odd number of vectors: rows at such distances spread over all lines of a cache."""
-    return (-(-count // lanes) | 1) * lanes
-
-
 @lru_cache(maxsize=512)
-def group_size(tiles: int, channels: int, filters: int, shares: int, itemsize: int, reading: float) -> int:
-    """Tiles of a group: up to GROUP, fewer where V would leave the cache, so that the longest share ends early.
+def group_size(
+    lines: int, tiles_w: int, room: int, weights: int, parts: int, shares: int, reading: float, region: float = 0.0
+) -> int:
+    """Rows of tiles of a group, so that the longest share ends early.
 
-    reading: what it takes to go through the weights (or their gradients) once, in vectors of tiles.
+    It has up to GROUP tiles, fewer where what is kept of them, `room` bytes for each, would leave the cache; but never so few that it
+    takes less than half of the transformed weights, of `weights` bytes, which are gone through once for each group. A group that holds
+    all tiles may have up to ALONE.
+    parts: into how many parts the filters can be cut; reading: what it takes to go through the weights (or their gradients) once, and
+    region: to make them beforehand, both in tiles.
     """
-    lanes = REGISTER_BYTES // itemsize
-    panel, vectors = VECTORS * lanes, -(-tiles // lanes)
-    most = min(GROUP, max(panel, CACHE // (PLANES * channels * itemsize) // panel * panel)) // lanes
+    most = min(lines, max(1, max(min(GROUP, CACHE // room), weights // (2 * room)) // tiles_w))
+    tiles = lines * tiles_w
+    alone = [lines] if tiles <= min(ALONE, CACHE // room) else []
+    again = 3 * room / weights  # to transform the inputs, in multiplications of them
 
     def longest(group: int) -> float:
-        """The work of the share with most, in vectors."""
-        groups = -(-vectors // group)
+        """The work of the share with most, in tiles."""
+        groups = -(-lines // group)
         if groups == 1:  # shared out by filters; every share transforms all inputs
-            return (vectors + reading) / min(shares, -(-filters // BLOCK)) + 6 / filters * vectors
+            return (tiles + reading) / min(shares, parts) + again * tiles
         bounds = [groups * share // shares for share in range(shares + 1)]
-        return max(min(vectors, b * group) - a * group + reading * (b - a) for a, b in itertools.pairwise(bounds))
+        work = ((min(lines, b * group) - a * group) * tiles_w + reading * (b - a) for a, b in itertools.pairwise(bounds))
+        return region + max(work)
 
-    return min(range(min(most, vectors), 0, -1), key=longest) * lanes
+    return min([*alone, *range(most, 0, -1)], key=longest)
 
 
-def _convolve(x, weight, bias, sizes, out_sizes, before, turned):
-    """The convolution of x (..., channels, *sizes), with `before` zeros before each axis, or NotImplemented."""
+def _convolve(x, weight, bias, scale, relu, sizes, out_sizes, before, turned, tile):
+    """The convolution of x (..., channels, *sizes), with `before` zeros before each axis, or NotImplemented; the rest as for `forward`."""
     lead, channels = x.shape[:-3], x.shape[-3]
     filters = weight.shape[1] if turned else weight.shape[0]
-    images = math.prod(lead)
+    images, planes = math.prod(lead), (tile + 2) ** 2
     lanes = REGISTER_BYTES // x.itemsize
-    tiles_h, tiles_w = (-(-n // 2) for n in out_sizes)
-    tiles = images * tiles_h * tiles_w
-    shares = share_count(tiles * PLANES * channels * filters, _SERIAL_BELOW)
-    group = group_size(tiles, channels, filters, shares, x.itemsize, 0.4)
-    groups, blocks = -(-tiles // group), -(-filters // BLOCK)
-    by_filters = min(blocks, -(-shares // groups))
+    tiles_h, tiles_w = (-(-n // tile) for n in out_sizes)
+    lines, vectors = images * tiles_h, -(-filters // lanes)
+    shares = share_count(lines * tiles_w * planes * channels * filters, _SERIAL_BELOW)
+    room, weights = (planes * n * x.itemsize for n in (channels + filters, channels * filters))
+    region = _REGION / (planes * channels * vectors)
+    group = group_size(lines, tiles_w, room, weights, vectors, shares, 3.0, region)
+    groups = -(-lines // group)
+    by_filters = min(vectors, -(-shares // groups))
     shares = min(shares, groups * by_filters)
-    line, u_row = odd(group + lanes, lanes), odd(channels, lanes)
-    together, fresh = min(blocks, TOGETHER), groups == 1
-    if fresh:
-        together = min(together, max(1, FRESH // (PLANES * BLOCK * u_row * x.itemsize)))
-    plane = channels * line + lanes
-    m_plane = together * BLOCK * line + lanes
-    u_plane = (together if fresh else blocks) * BLOCK * u_row + lanes
+    fresh = 1 if groups == 1 else 2 if weights <= OWN and lines * tiles_w >= OWN_TILES * shares and by_filters == 1 else 0
+    together = min(TOGETHER // lanes, -(-vectors // by_filters))
+    v_row, m_row = odd(channels, lanes), odd(together * lanes, lanes)
+    tiles = -(-group * tiles_w // BLOCK) * BLOCK
+    v_plane, m_plane = tiles * v_row + lanes, tiles * m_row + lanes
+    panels = together // VECTORS + 2 if fresh == 1 else -(-vectors // VECTORS)
+    u_plane = panels * VECTORS * lanes * channels + lanes
     filter_step, channel_step = (9, filters * 9) if turned else (channels * 9, 9)
     job = Job(
-        images, channels, filters, *sizes, *out_sizes, *before, tiles_h, tiles_w, group, line, plane, m_plane, u_row, u_plane,
+        images, channels, filters, *sizes, *out_sizes, *before, tiles_h, tiles_w, group, v_row, v_plane, m_row, m_plane, u_plane,
         by_filters, together, filter_step, channel_step, turned, fresh,
     )  # fmt: skip
     numbers, flat_weight = np.array(job, np.int64), plain(weight)
-    u = empty((0 if fresh else PLANES * u_plane,), x.dtype)
+    u = empty((0 if fresh else planes * u_plane,), x.dtype)
+    weights_kernel, kernel = _KERNELS[tile]
     if not fresh:
-        weight_shares = share_count(filters * channels * PLANES, _SERIAL_BELOW)
-        run_shares(winograd_weights, weight_shares, flat_weight, u, numbers, weight_shares)
-    rows = 8 * ((group // tiles_w + 4) * tiles_w + 2 * lanes)
-    own = PLANES * u_plane if fresh else 0
-    scratch = empty((shares, PLANES * (plane + m_plane) + together * BLOCK * 4 * line + own + rows), x.dtype)
-    watch = np.zeros((shares, lanes), x.dtype)
+        weight_shares = min(vectors, share_count(filters * channels * planes, _SERIAL_BELOW))
+        run_shares(weights_kernel, weight_shares, flat_weight, u, numbers, weight_shares)
+    own, deep = planes * u_plane if fresh else 0, min(group, tiles_h)
+    rows = max(
+        turned_size(tile, 2, deep, tiles_w, sizes[1], lanes), turned_size(tile, 0, deep, tiles_w, out_sizes[1], lanes)
+    )  # fmt: skip
+    scratch, watch = empty((shares, planes * (v_plane + m_plane) + own + rows), x.dtype), np.zeros((shares, lanes), x.dtype)
     y = empty((*lead, filters, *out_sizes), x.dtype)
-    flat_bias = np.empty(0, x.dtype) if bias is None else plain(bias)
-    run_shares(winograd_share, shares, plain(x), flat_weight, u, flat_bias, y.reshape(-1), scratch, watch, numbers, shares)
+    ends = np.empty((3, vectors * lanes), x.dtype)
+    for row, value in zip(
+        ends, (1 if scale is None else scale, 0 if bias is None else bias, 0 if relu else -np.inf), strict=True
+    ):
+        row[:filters], row[filters:] = value, 0
+    run_shares(
+        kernel, shares, plain(x), flat_weight, u, ends.reshape(-1), y.reshape(-1), scratch, watch, numbers,
+        places(*sizes, tile * tiles_w + 2, lanes), places(*out_sizes, tile * tiles_w, lanes), shares,
+    )  # fmt: skip
     return NotImplemented if np.isnan(watch).any() else y
 
 
@@ -308,49 +286,36 @@ def unsupported(*arrays) -> bool:
     )
 
 
-def forward(input, weight, bias=None, padding=(0, 0)):
+def forward(input, weight, bias=None, padding=(0, 0), tile=None, scale=None, relu=False):
     """The convolution of input (..., C, H, W) and weight (F, C, 3, 3) at stride 1, dilation 1, one group.
+
+    tile: outputs of a tile along an axis, 2 or 4; by default the faster of those that `tg.set_conv_precision` allows, else 2.
+    scale (F) and relu: an epilogue, max(0, scale * convolution + bias).
 
     NotImplemented for other dtypes than float32 and float64, for kernels that are not 3x3, and where a result is not finite.
     """
-    if unsupported(input, weight, bias) or weight.shape[2:] != (3, 3):
-        return NotImplemented
     pairs = padding_pairs(padding)
+    if unsupported(input, weight, bias, scale) or weight.shape[2:] != (3, 3):
+        return NotImplemented
     sizes = input.shape[-2:]
     out = tuple(n + a + b - 2 for n, (a, b) in zip(sizes, pairs, strict=True))
-    return _convolve(input, weight, bias, sizes, out, [a for a, _ in pairs], False)
+    if tile is None:
+        tile = best_tile(math.prod(input.shape[:-3]), weight.shape[1], weight.shape[0], out, input.itemsize) or 2
+    return _convolve(input, weight, bias, scale, relu, sizes, out, [a for a, _ in pairs], False, tile)
 
 
-def input_grad(grad_output, weight, input_size, padding=(0, 0)):
-    """The adjoint of `forward` in the input, whose spatial sizes are `input_size`; NotImplemented as there."""
-    if unsupported(grad_output, weight) or weight.shape[2:] != (3, 3):
-        return NotImplemented
-    before = [2 - a for a, _ in padding_pairs(padding)]
-    return _convolve(grad_output, weight, None, grad_output.shape[-2:], tuple(input_size), before, True)
+def input_grad(grad_output, weight, input_size, padding=(0, 0), tile=None):
+    """The adjoint of `forward` in the input, whose spatial sizes are `input_size`; tile as there.
 
-
-def worth(images, channels, filters, out_sizes, itemsize=4, weight_grad=False) -> bool:
-    """Whether a 3x3 convolution at stride 1 is clearly faster in this module than directly (see `gain`)."""
-    return gain(images, channels, filters, out_sizes, itemsize, weight_grad) > 1.1
-
-
-def gain(images, channels, filters, out_sizes, itemsize=4, weight_grad=False) -> float:
-    """The estimated time of a direct convolution by that of this module, from `channels` to `filters`, in (..., *out_sizes).
-
-    For the gradient in the input, `channels` are those of the output's gradient, and `out_sizes` those of the input. weight_grad: for
-    the gradient in the weight, which has channels and filters as the forward pass.
-
-    Counted in multiplications of vectors, of which a core does one in a cycle or more; transforms were measured in them.
+    NotImplemented as there, and for paddings above 2, with which some outputs see no input.
     """
-    lanes = REGISTER_BYTES // itemsize
-    height, width = out_sizes
-    positions = images * -(-height * width // lanes)  # in vectors
-    vectors = -(-images * -(-height // 2) * -(-width // 2) // lanes)  # of tiles
-    if weight_grad:
-        whole = -(-channels // lanes) * lanes
-        direct = 1.15 * positions * filters * 9 * channels
-        winograd = vectors * (PLANES * whole * (filters + 8) + 100 * channels + 80 * filters) + 12 * filters * whole
-    else:
-        direct = 1.1 * positions * filters * 9 * channels
-        winograd = vectors * (PLANES * (channels + 3) * filters + 100 * (channels + filters)) + 8 * channels * filters
-    return direct / (winograd + _START)
+    pairs = padding_pairs(padding)
+    if unsupported(grad_output, weight) or weight.shape[2:] != (3, 3) or max(map(max, pairs)) > 2:
+        return NotImplemented
+    out = tuple(input_size)
+    if tile is None:
+        tile = best_tile(math.prod(grad_output.shape[:-3]), weight.shape[0], weight.shape[1], out, weight.itemsize) or 2
+    return _convolve(grad_output, weight, None, None, False, grad_output.shape[-2:], out, [2 - a for a, _ in pairs], True, tile)
+
+
+__all__ = ["forward", "group_size", "input_grad", "unsupported", "worth"]

@@ -1,7 +1,10 @@
-"""The transforms of a Winograd convolution (see `winograd`), in vector code: one lane for each tile, or for each weight.
+"""The pieces of a Winograd convolution (see `winograd`), in vector code: one lane for each channel or filter.
 
-B^T, G and A^T are applied along one axis at a time. Along rows, where neighbouring tiles overlap, inputs are loaded as they lie
-in memory and taken apart into even and odd elements in registers; outputs are put together the same way.
+Images are turned on their way in and out: the positions of a map, which lie side by side in memory, come to stand one below the other,
+each with its channels side by side, and every transform is then the same few additions on whole vectors, whatever the map's size.
+
+`tile` is the number of outputs of a tile along an axis, `overlap` how many elements a tile shares with the next along an axis: 2 of the
+input, which B^T spreads, or 0 of the output's gradient, which A does (for the gradient in the weight). Both are literals in a call.
 """
 
 from __future__ import annotations
@@ -12,14 +15,23 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .tiles import Writer
+from .winograd_transforms import TAPS, Emitter, matrices
 
-POINTS = 4  # along one axis: inputs of a tile, and products of its transform
-PLANES = POINTS * POINTS
-_TAPS = 9
+_KERNEL = TAPS * TAPS
 
 
 def _constant(value: int):
     return ir.Constant(ir.IntType(64), value)
+
+
+def _literals(*values) -> bool:
+    return all(isinstance(value, types.IntegerLiteral) for value in values)
+
+
+def _matrix(tile: int, overlap: int):
+    """What spreads the tile + overlap elements that a tile sees."""
+    inputs, _, outputs = matrices(tile)
+    return inputs if overlap else outputs
 
 
 def _fetch(builder, pointer) -> None:
@@ -30,236 +42,217 @@ def _fetch(builder, pointer) -> None:
     builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), arguments)
 
 
-def _spread_input(builder, d):
-    """B^T d."""
-    return [builder.fsub(d[0], d[2]), builder.fadd(d[1], d[2]), builder.fsub(d[2], d[1]), builder.fsub(d[1], d[3])]
-
-
-def _gather_output(builder, m):
-    """A^T m."""
-    return [builder.fadd(builder.fadd(m[0], m[1]), m[2]), builder.fsub(builder.fsub(m[1], m[2]), m[3])]
-
-
-def _spread_grad(builder, zero, y):
-    """A y."""
-    return [y[0], builder.fadd(y[0], y[1]), builder.fsub(y[0], y[1]), builder.fsub(zero, y[1])]
-
-
-def _gather_weight(builder, half, u):
-    """G^T u."""
-    sums, differences = (builder.fmul(half, operation(u[1], u[2])) for operation in (builder.fadd, builder.fsub))
-    return [builder.fadd(u[0], sums), differences, builder.fadd(sums, u[3])]
-
-
-def _spread_weight(builder, half, g):
-    """G g."""
-    ends, middle = builder.fmul(half, builder.fadd(g[0], g[2])), builder.fmul(half, g[1])
-    return [g[0], builder.fadd(ends, middle), builder.fsub(ends, middle), g[2]]
-
-
 @intrinsic
-def spread_row(typing_context, x, x_at, first, stop, next_at, out, out_at, distance):
-    """One row of the input, along the row: out[out_at + j * distance + t] = (B^T d)[j], d = x[x_at + 2 t + (0, 1, 2, 3)], for a lane
-    t each.
+def turn_in(typing_context, x, x_at, channel_step, channels, count, places, first, out, out_at):
+    """out[out_at + places[first + i] + c] = x[x_at + c * channel_step + i] for a lane c each, and i < lanes; 0 for i >= count.
 
-    Elements before x_at + first and from x_at + stop on count as zeros and are not read. Those `next_at` further on are fetched, to be
-    at hand later.
+    Lanes from `channels` on get what lane 0 does. What lies `lanes` channels further on is fetched, to be at hand later.
     """
-    whole = types.intp
 
     def codegen(context, builder, signature, args):
-        x_value, x_at, first, stop, next_at, out_value, out_at, distance = args
+        x_value, x_at, channel_step, channels, count, places_value, first, out_value, out_at = args
         writer = Writer(context, builder, x.dtype)
         begin = writer.at(writer.data(x, x_value), x_at)
         end = writer.at(writer.data(out, out_value), out_at)
-        for part in (0, writer.lanes):
-            _fetch(builder, writer.at(begin, next_at, part))
-
-        def load(offset: int):
-            bounds = (builder.sub(bound, _constant(offset)) for bound in (first, stop))
-            return writer.load_between(writer.at(begin, offset), *bounds)
-
-        d = [*writer.apart(load(0), load(writer.lanes)), *writer.apart(load(2), load(2 + writer.lanes))]
-        for j, value in enumerate(_spread_input(builder, d)):
-            writer.store(value, writer.at(end, builder.mul(distance, _constant(j))))
+        table = writer.at(writer.data(places, places_value), first)
+        ahead = builder.mul(channel_step, _constant(writer.lanes))
+        starts = []
+        for c in range(writer.lanes):
+            inside = builder.icmp_signed("<", _constant(c), channels)
+            starts.append(writer.at(begin, builder.select(inside, builder.mul(channel_step, _constant(c)), _constant(0))))
+        held = [cgutils.alloca_once(builder, writer.vector) for _ in starts]
+        with builder.if_else(builder.icmp_signed(">=", count, _constant(writer.lanes))) as (whole_vectors, part):
+            with whole_vectors:
+                for start, variable in zip(starts, held, strict=True):
+                    _fetch(builder, writer.at(start, ahead))
+                    builder.store(writer.load(start), variable)
+            with part:
+                for start, variable in zip(starts, held, strict=True):
+                    builder.store(writer.load_first(start, count), variable)
+        for i, value in enumerate(writer.transpose([builder.load(variable) for variable in held])):
+            writer.store(value, writer.at(end, builder.load(writer.at(table, i))))
         return context.get_dummy_value()
 
-    return types.void(x, whole, whole, whole, whole, out, whole, whole), codegen
+    whole = types.intp
+    return types.void(x, whole, whole, whole, whole, places, whole, out, whole), codegen
 
 
 @intrinsic
-def spread_columns(typing_context, rows, rows_at, step, distance, out, out_at, plane):
-    """What `spread_row` made of four rows, along the columns: out[out_at + (4 i + j) * plane + t] = (B^T d)[i] for a lane t each.
+def turn_out(typing_context, rows, rows_at, places, first, y, y_at, filter_step, filters, count):
+    """y[y_at + f * filter_step + i] = rows[rows_at + places[first + i] + f] for f < filters and i < count, both up to lanes.
 
-    Row i of column j lies at rows[rows_at + (2 j + i % 2) * distance + i // 2 * step].
+    All `lanes` places are read.
     """
-    whole = types.intp
 
     def codegen(context, builder, signature, args):
-        rows_value, rows_at, step, distance, out_value, out_at, plane = args
+        rows_value, rows_at, places_value, first, y_value, y_at, filter_step, filters, count = args
         writer = Writer(context, builder, rows.dtype)
         begin = writer.at(writer.data(rows, rows_value), rows_at)
-        end = writer.at(writer.data(out, out_value), out_at)
-        for j in range(POINTS):
-            column = [writer.at(begin, builder.mul(distance, _constant(2 * j + odd))) for odd in (0, 1)]
-            d = [writer.load(p) for p in (*column, *(writer.at(c, step) for c in column))]
-            for i, value in enumerate(_spread_input(builder, d)):
-                writer.store(value, writer.at(end, builder.mul(plane, _constant(POINTS * i + j))))
+        table = writer.at(writer.data(places, places_value), first)
+        end = writer.at(writer.data(y, y_value), y_at)
+        lanes = _constant(writer.lanes)
+        read = [writer.load(writer.at(begin, builder.load(writer.at(table, i)))) for i in range(writer.lanes)]
+        lines = [(writer.at(end, builder.mul(filter_step, _constant(f))), v) for f, v in enumerate(writer.transpose(read))]
+        complete = builder.and_(builder.icmp_signed(">=", filters, lanes), builder.icmp_signed(">=", count, lanes))
+        with builder.if_else(complete) as (whole_vectors, part):
+            with whole_vectors:
+                for place, value in lines:
+                    writer.store(value, place)
+            with part:
+                for f, (place, value) in enumerate(lines):
+                    with builder.if_then(builder.icmp_signed("<", _constant(f), filters)):
+                        writer.store_first(value, place, count)
         return context.get_dummy_value()
 
-    return types.void(rows, whole, whole, whole, out, whole, whole), codegen
-
-
-@intrinsic
-def gather_tiles(typing_context, products, products_at, plane, bias, out, out_at, distance, watch):
-    """Tiles of outputs: out[out_at + i * distance + 2 t + j] = (A^T m A)[i, j] + bias, m = products[products_at + (4 i + j) * plane
-    + t], for a lane t each.
-
-    watch[t] becomes NaN, and stays it, when an output of the lane is not finite.
-    """
     whole = types.intp
-    signature = types.void(products, whole, whole, products.dtype, out, whole, whole, watch)
+    return types.void(rows, whole, places, whole, y, whole, whole, whole, whole), codegen
+
+
+@intrinsic(prefer_literal=True)
+def spread_tile(typing_context, tile, overlap, rows, rows_at, pitch, out, out_at, plane):
+    """out[out_at + (points i + j) * plane + c] = (B^T d B)[i, j] for a lane c each, d[i, j] = rows[rows_at + i * pitch + j * lanes + c]."""
+    if not _literals(tile, overlap):
+        return None
+    whole, size, more = types.intp, tile.literal_value, overlap.literal_value
 
     def codegen(context, builder, signature, args):
-        products_value, products_at, plane, bias, out_value, out_at, distance, watch_value = args
+        _, _, rows_value, rows_at, pitch, out_value, out_at, plane = args
+        writer = Writer(context, builder, rows.dtype)
+        emitter = Emitter(writer)
+        begin = writer.at(writer.data(rows, rows_value), rows_at)
+        end = writer.at(writer.data(out, out_value), out_at)
+        points, matrix = size + TAPS - 1, _matrix(size, more)
+        lines = [writer.at(begin, builder.mul(pitch, _constant(i))) for i in range(size + more)]
+        columns = []
+        for j in range(size + more):
+            columns.append(emitter.spread(matrix, [writer.load(writer.at(line, j * writer.lanes)) for line in lines]))
+        for i in range(points):
+            for j, value in enumerate(emitter.spread(matrix, [column[i] for column in columns])):
+                writer.store(value, writer.at(end, builder.mul(plane, _constant(points * i + j))))
+        return context.get_dummy_value()
+
+    return types.void(tile, overlap, rows, whole, whole, out, whole, whole), codegen
+
+
+@intrinsic(prefer_literal=True)
+def gather_tile(typing_context, tile, products, products_at, plane, ends, ends_at, ends_row, out, out_at, pitch, watch):
+    """out[out_at + i * pitch + j * lanes + f] = max(ends[2, f], ends[0, f] * (A^T m A)[i, j] + ends[1, f]) for a lane f each,
+
+    m[i, j] = products[products_at + (points i + j) * plane + f], ends[k, f] at ends[ends_at + k * ends_row + f]. watch[f] becomes NaN, and
+    stays it, when an output of the lane is not finite, before it meets ends[2].
+    """
+    if not _literals(tile):
+        return None
+    whole, size = types.intp, tile.literal_value
+    signature = types.void(tile, products, whole, whole, ends, whole, whole, out, whole, whole, watch)
+
+    def codegen(context, builder, signature, args):
+        _, products_value, products_at, plane, ends_value, ends_at, ends_row, out_value, out_at, pitch, watch_value = args
         writer = Writer(context, builder, products.dtype)
+        emitter = Emitter(writer)
         begin = writer.at(writer.data(products, products_value), products_at)
         end = writer.at(writer.data(out, out_value), out_at)
         seen = writer.data(watch, watch_value)
+        points, outputs = size + TAPS - 1, matrices(size)[2]
         rows = []
-        for i in range(POINTS):
-            m = [writer.load(writer.at(begin, builder.mul(plane, _constant(POINTS * i + j)))) for j in range(POINTS)]
-            rows.append(_gather_output(builder, m))
-        first = builder.insert_element(writer.undefined, bias, ir.Constant(ir.IntType(32), 0))
-        shift = writer.shuffle(first, writer.undefined, [0] * writer.lanes)
-        columns = [_gather_output(builder, [row[j] for row in rows]) for j in (0, 1)]
+        for i in range(points):
+            m = [writer.load(writer.at(begin, builder.mul(plane, _constant(points * i + j)))) for j in range(points)]
+            rows.append(emitter.gather(outputs, m))
+        place = writer.at(writer.data(ends, ends_value), ends_at)
+        scale, shift, floor = (writer.load(writer.at(place, builder.mul(ends_row, _constant(k)))) for k in range(3))
         poison = writer.load(seen)
-        for i in (0, 1):
-            pair = [builder.fadd(column[i], shift) for column in columns]
-            for value in pair:
+        for j in range(size):
+            for i, value in enumerate(emitter.gather(outputs, [row[j] for row in rows])):
+                value = emitter.multiply_add(scale, value, shift)
                 poison = builder.fadd(poison, builder.fmul(value, writer.zero))
-            line = writer.at(end, builder.mul(distance, _constant(i)))
-            for part, value in enumerate(writer.together(*pair)):
-                writer.store(value, writer.at(line, part * writer.lanes))
+                value = builder.select(builder.fcmp_ordered(">", value, floor), value, floor)
+                writer.store(value, writer.at(end, builder.mul(pitch, _constant(i)), j * writer.lanes))
         writer.store(poison, seen)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-@intrinsic
-def spread_weights(typing_context, weight, weight_at, step, count, turned, out, out_at, plane):
-    """3x3 weights: out[out_at + (4 i + j) * plane + t] = (G g G^T)[i, j] for g at weight[weight_at + t * step], t < count <= lanes.
+@intrinsic(prefer_literal=True)
+def spread_weights(typing_context, tile, weight, weight_at, step, count, ahead, turned, out, out_at, plane):
+    """3x3 weights: out[out_at + (points i + j) * plane + t] = (G g G^T)[i, j] for g at weight[weight_at + t * step], t < count <= lanes.
 
-    turned: g is read backwards, as the gradient in the input wants it. Later lanes of `out` are written too.
+    turned: g is read backwards, as the gradient in the input wants it. Later lanes of `out` are written too. Those `ahead` further on are
+    fetched, to be at hand later.
     """
-    whole = types.intp
-    signature = types.void(weight, whole, whole, whole, types.boolean, out, whole, whole)
+    if not _literals(tile):
+        return None
+    whole, size = types.intp, tile.literal_value
+    signature = types.void(tile, weight, whole, whole, whole, whole, types.boolean, out, whole, whole)
 
     def codegen(context, builder, signature, args):
-        weight_value, weight_at, step, count, turned, out_value, out_at, plane = args
+        _, weight_value, weight_at, step, count, ahead, turned, out_value, out_at, plane = args
         writer = Writer(context, builder, weight.dtype)
+        emitter = Emitter(writer)
         begin = writer.at(writer.data(weight, weight_value), weight_at)
         end = writer.at(writer.data(out, out_value), out_at)
         starts = []
         for t in range(writer.lanes):
             inside = builder.icmp_signed("<", _constant(t), count)
             starts.append(writer.at(begin, builder.select(inside, builder.mul(step, _constant(t)), _constant(0))))
+        for start in starts:
+            _fetch(builder, writer.at(start, ahead))
         taps = []
-        for done in range(0, _TAPS, writer.lanes):
-            held = min(writer.lanes, _TAPS - done)
+        for done in range(0, _KERNEL, writer.lanes):
+            held = min(writer.lanes, _KERNEL - done)
             taps += writer.transpose([writer.load_first(writer.at(s, done), _constant(held)) for s in starts])[:held]
-        half = ir.Constant(writer.vector, [0.5] * writer.lanes)
-        rows = [_spread_weight(builder, half, taps[3 * i : 3 * i + 3]) for i in range(3)]
-        mirror = [3, 1, 2, 0]  # of the rows of G, when g is turned
-        for j in range(POINTS):
-            for i, value in enumerate(_spread_weight(builder, half, [row[j] for row in rows])):
-                straight, back = _constant(POINTS * i + j), _constant(POINTS * mirror[i] + mirror[j])
-                writer.store(value, writer.at(end, builder.mul(plane, builder.select(turned, back, straight))))
+        taps = [builder.select(turned, back, tap) for tap, back in zip(taps, taps[::-1], strict=True)]
+        points, matrix = size + TAPS - 1, matrices(size)[1]
+        rows = [emitter.spread(matrix, taps[TAPS * i : TAPS * (i + 1)]) for i in range(TAPS)]
+        for j in range(points):
+            for i, value in enumerate(emitter.spread(matrix, [row[j] for row in rows])):
+                writer.store(value, writer.at(end, builder.mul(plane, _constant(points * i + j))))
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-@intrinsic
-def spread_grad_row(typing_context, grad, grad_at, stop, next_at, out, out_at, distance):
-    """One row of the output's gradient, along the row: out[out_at + j * distance + t] = (A y)[j], y = grad[grad_at + 2 t + (0, 1)], for
-    a lane t each.
-
-    Elements from grad_at + stop on count as zeros and are not read. Those `next_at` further on are fetched, to be at hand later.
-    """
-    whole = types.intp
-
-    def codegen(context, builder, signature, args):
-        grad_value, grad_at, stop, next_at, out_value, out_at, distance = args
-        writer = Writer(context, builder, grad.dtype)
-        begin = writer.at(writer.data(grad, grad_value), grad_at)
-        end = writer.at(writer.data(out, out_value), out_at)
-        for part in (0, writer.lanes):
-            _fetch(builder, writer.at(begin, next_at, part))
-        parts = [writer.load_first(writer.at(begin, at), builder.sub(stop, _constant(at))) for at in (0, writer.lanes)]
-        for j, value in enumerate(_spread_grad(builder, writer.zero, writer.apart(*parts))):
-            writer.store(value, writer.at(end, builder.mul(distance, _constant(j))))
-        return context.get_dummy_value()
-
-    return types.void(grad, whole, whole, whole, out, whole, whole), codegen
-
-
-@intrinsic
-def spread_grad_columns(typing_context, rows, rows_at, distance, out, out_at, plane):
-    """What `spread_grad_row` made of two rows, along the columns: out[out_at + (4 i + j) * plane + t] = (A y)[i] for a lane t each.
-
-    Row i of column j lies at rows[rows_at + (2 j + i) * distance].
-    """
-    whole = types.intp
-
-    def codegen(context, builder, signature, args):
-        rows_value, rows_at, distance, out_value, out_at, plane = args
-        writer = Writer(context, builder, rows.dtype)
-        begin = writer.at(writer.data(rows, rows_value), rows_at)
-        end = writer.at(writer.data(out, out_value), out_at)
-        for j in range(POINTS):
-            y = [writer.load(writer.at(begin, builder.mul(distance, _constant(2 * j + i)))) for i in (0, 1)]
-            for i, value in enumerate(_spread_grad(builder, writer.zero, y)):
-                writer.store(value, writer.at(end, builder.mul(plane, _constant(POINTS * i + j))))
-        return context.get_dummy_value()
-
-    return types.void(rows, whole, whole, out, whole, whole), codegen
-
-
-@intrinsic
-def gather_weights(typing_context, sums, sums_at, plane, parts, part, out, out_at, count):
+@intrinsic(prefer_literal=True)
+def gather_weights(typing_context, tile, sums, sums_at, plane, parts, part, out, out_at, count, watch):
     """Gradients of 3x3 weights: out[out_at + 9 t ...] = G^T u G for t < count <= lanes, u[i, j] = sum over q < parts of
 
-    sums[sums_at + q * part + (4 i + j) * plane + t].
+    sums[sums_at + q * part + (points i + j) * plane + t]. watch[t] becomes NaN, and stays it, when a result of the lane is not finite.
     """
-    whole = types.intp
-    signature = types.void(sums, whole, whole, whole, whole, out, whole, whole)
+    if not _literals(tile):
+        return None
+    whole, size = types.intp, tile.literal_value
+    signature = types.void(tile, sums, whole, whole, whole, whole, out, whole, whole, watch)
 
     def codegen(context, builder, signature, args):
-        sums_value, sums_at, plane, parts, part, out_value, out_at, count = args
+        _, sums_value, sums_at, plane, parts, part, out_value, out_at, count, watch_value = args
         writer = Writer(context, builder, sums.dtype)
+        emitter = Emitter(writer)
         begin = writer.at(writer.data(sums, sums_value), sums_at)
         end = writer.at(writer.data(out, out_value), out_at)
-        places = [builder.mul(plane, _constant(p)) for p in range(PLANES)]
-        held = [cgutils.alloca_once(builder, writer.vector) for _ in range(PLANES)]
+        points, matrix = size + TAPS - 1, matrices(size)[1]
+        places = [builder.mul(plane, _constant(p)) for p in range(points * points)]
+        held = [cgutils.alloca_once(builder, writer.vector) for _ in places]
         for place, variable in zip(places, held, strict=True):
             builder.store(writer.load(writer.at(begin, place)), variable)
         with cgutils.for_range(builder, builder.sub(parts, _constant(1))) as loop:
             later = writer.at(begin, builder.mul(builder.add(loop.index, _constant(1)), part))
             for place, variable in zip(places, held, strict=True):
                 builder.store(builder.fadd(builder.load(variable), writer.load(writer.at(later, place))), variable)
-        half = ir.Constant(writer.vector, [0.5] * writer.lanes)
         u = [builder.load(variable) for variable in held]
-        rows = [_gather_weight(builder, half, u[POINTS * i : POINTS * (i + 1)]) for i in range(POINTS)]
-        columns = [_gather_weight(builder, half, [row[j] for row in rows]) for j in range(3)]
-        taps = [columns[j][i] for i in range(3) for j in range(3)]
-        for done in range(0, _TAPS, writer.lanes):
+        rows = [emitter.gather(matrix, u[points * i : points * (i + 1)]) for i in range(points)]
+        columns = [emitter.gather(matrix, [row[j] for row in rows]) for j in range(TAPS)]
+        taps = [columns[j][i] for i in range(TAPS) for j in range(TAPS)]
+        seen = writer.data(watch, watch_value)
+        poison = writer.zero
+        for tap in taps:
+            poison = builder.fadd(poison, builder.fmul(tap, writer.zero))
+        writer.store(builder.fadd(writer.load(seen), poison), seen)
+        for done in range(0, _KERNEL, writer.lanes):
             some = taps[done : done + writer.lanes]
             lines = writer.transpose(some + [writer.zero] * (writer.lanes - len(some)))
             for t, line in enumerate(lines):
                 with builder.if_then(builder.icmp_signed("<", _constant(t), count)):
-                    writer.store_first(line, writer.at(end, _TAPS * t + done), _constant(len(some)))
+                    writer.store_first(line, writer.at(end, _KERNEL * t + done), _constant(len(some)))
         return context.get_dummy_value()
 
     return signature, codegen

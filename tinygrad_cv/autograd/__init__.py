@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._state import state
 from .modes import (
     detect_anomaly,
     enable_grad,
@@ -59,6 +60,8 @@ def _upstreams(outputs: list[Tensor], grads: Any, name: str) -> list[Tensor]:
                     "reduce it (.sum(), .mean()) or pass `gradient` of that shape"
                 )
             g = wrap(np.ones(output._data.shape, output._data.dtype))
+            if state.capture is not None:
+                state.capture.made(g)
         elif not isinstance(g, Tensor):
             from ..creation import tensor
 

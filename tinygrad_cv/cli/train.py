@@ -114,13 +114,15 @@ def run(options: argparse.Namespace) -> int:
         "seconds": round(seconds, 2),
         "parameters": sum(p.numel() for p in model.parameters()),
         "seed": options.seed,
+        "peak_memory": tg.memory.max_resident(),
         "checkpoint": str(directory / train.Trainer.checkpoint_name),
         "weights": str(weights),
         "history": str(directory / "history.json"),
         **_pictures(model, train_set, history, directory),
     }
     print(
-        f"{options.model}: test accuracy {100 * measured['accuracy']:.2f} % after {trainer.epoch} epochs, {seconds:.1f} s",
+        f"{options.model}: test accuracy {100 * measured['accuracy']:.2f} % after {trainer.epoch} epochs, {seconds:.1f} s"
+        + (f", at most {result['peak_memory'] / 1e6:.0f} MB of memory" if result["peak_memory"] else ""),
         *(f"  {key}: {result[key]}" for key in ("weights", "checkpoint", "graph", "curve") if result.get(key)),
         sep="\n",
         file=sys.stderr,

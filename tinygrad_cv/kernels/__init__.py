@@ -2,7 +2,8 @@
 
     jit          the decorator of kernels, their serial twins, their errors
     threads      how many threads they use, forks            cache      where compiled code is kept
-    shares       parallel work whose body is compiled once   memory     results' memory, used again
+    shares       parallel work whose body is compiled once   split      a prange loop as such a body
+    memory       results' memory, used again; its figures
     formula      an operator's scalar expression as text     loops      text to loops, one file for each
     elementwise  which calls of elementwise operators go to such a loop
     fusion       a backward rule traced into one loop        ahead      compiling ahead

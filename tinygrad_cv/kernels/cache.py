@@ -10,7 +10,8 @@ all sources under kernels/ and ops/cpu/. key: a hash of the kernel's own source 
 Numba's own cache is not used: its index does not see edits in helper modules, ignores compiler flags, and two processes that
 compile different signatures of one function at the same time can leave one's code under the other's name. Here a file is named
 by what is in it, written under another name and moved into place, and checked when read; so any number of processes
-may start at once. Code is unpickled only from folders that nobody else may write to.
+may start at once. Code is unpickled only from folders that nobody else may write to. A folder that can only be read, as an image of a
+machine may bring along, serves what is in it; what is missing there goes to the next place, or is compiled by every process.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from .._version import __version__
 _MAGIC = b"tinygrad_cv kernel 1\n"
 _STALE_DAYS = 60
 _warned = False
+_problem: Exception | None = None  # why the first choice of a folder cannot be written
 
 
 def warn_once(problem: object) -> None:
@@ -70,13 +72,19 @@ def _candidates() -> Iterator[Path]:
     yield Path(tempfile.gettempdir()) / f"tinygrad_cv-{user}"
 
 
+def _trusted(folder: Path) -> bool:
+    """Whether nobody but the user and the administrator may write to `folder`. OSError if it is not there."""
+    if not hasattr(os, "getuid"):
+        return folder.is_dir()
+    info = os.stat(folder)
+    return info.st_uid in (os.getuid(), 0) and not info.st_mode & stat.S_IWOTH
+
+
 def _usable(folder: Path) -> None:
     """Makes `folder`, private to the user, and tries it; raises OSError where that fails or somebody else could write there."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if hasattr(os, "getuid"):
-        info = os.stat(folder)
-        if info.st_uid not in (os.getuid(), 0) or info.st_mode & stat.S_IWOTH:
-            raise PermissionError(f"{folder} can be written by other users")
+    if not _trusted(folder):
+        raise PermissionError(f"{folder} can be written by other users")
     probe = folder / f".probe-{os.urandom(6).hex()}"
     probe.write_bytes(b"")
     probe.unlink()
@@ -84,15 +92,14 @@ def _usable(folder: Path) -> None:
 
 @functools.lru_cache(maxsize=1)
 def root() -> Path | None:
-    """The cache folder of this process, or None (after one warning) where no place can be written."""
-    problem: Exception | None = None
+    """The cache folder of this process, or None where no place can be written."""
+    global _problem
     for folder in _candidates():
         try:
             _usable(folder)
             return folder
         except OSError as error:
-            problem = problem or error
-    warn_once(problem)
+            _problem = _problem or error
     return None
 
 
@@ -117,11 +124,28 @@ def environment_key() -> str:
     config: Any = numba.config
     features = config.CPU_FEATURES or llvmlite.binding.get_host_cpu_features().flatten()
     processor = config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
-    facts = (__version__, numba.__version__, llvmlite.__version__, sys.version, sys.platform, processor, features)
+    vectors = os.environ.get("TINYGRAD_CV_VECTOR", "")  # the width that `vector` was told to use
+    facts = (__version__, numba.__version__, llvmlite.__version__, sys.version, sys.platform, processor, features, vectors)
     digest.update(repr(facts).encode())
     for path in kernel_sources():
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _subfolder() -> str:
+    return f"{__version__}-{environment_key()}"
+
+
+@functools.lru_cache(maxsize=1)
+def _places() -> tuple[Path, ...]:
+    """Where compiled code for this version may lie: the folder of this process, then others that it can only read."""
+    places = [own] if (own := directory()) is not None else []
+    for top in _candidates():
+        with suppress(OSError):
+            folder = top / _subfolder()
+            if folder not in places and _trusted(top) and _trusted(folder):
+                places.append(folder)
+    return tuple(places)
 
 
 @functools.lru_cache(maxsize=1)
@@ -130,7 +154,7 @@ def directory() -> Path | None:
     top = root()
     if top is None:
         return None
-    folder = top / f"{__version__}-{environment_key()}"
+    folder = top / _subfolder()
     try:
         fresh = not folder.exists()
         (folder / "source").mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -166,22 +190,27 @@ def write(path: Path, content: bytes) -> None:
             warn_once(error)
 
 
-def store(path: Path, payload: bytes) -> None:
-    """Writes compiled code with a digest in front."""
-    write(path, _MAGIC + hashlib.sha256(payload).digest() + payload)
+def store(name: str, payload: bytes) -> None:
+    """Keeps compiled code under `name`, with a digest in front. Costs one warning where that is impossible."""
+    folder = directory()
+    if folder is None:
+        warn_once(_problem)
+    else:
+        write(folder / name, _MAGIC + hashlib.sha256(payload).digest() + payload)
 
 
-def load(path: Path) -> bytes | None:
+def load(name: str) -> bytes | None:
     """Compiled code as stored, or None where the file is missing or damaged."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
     start = len(_MAGIC) + 32
-    payload = content[start:]
-    if content[:start] != _MAGIC + hashlib.sha256(payload).digest():
-        return None
-    return payload
+    for folder in _places():
+        try:
+            content = (folder / name).read_bytes()
+        except OSError:
+            continue
+        payload = content[start:]
+        if content[:start] == _MAGIC + hashlib.sha256(payload).digest():
+            return payload
+    return None
 
 
 def cache_info() -> dict[str, Any]:
@@ -210,4 +239,5 @@ def clear_cache() -> int:
                 freed += sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
                 shutil.rmtree(folder, ignore_errors=True)
         directory.cache_clear()
+        _places.cache_clear()
     return freed

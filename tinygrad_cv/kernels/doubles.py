@@ -75,11 +75,11 @@ def reduce_angle(x):
 
     2/pi is taken in chunks of 29 bits, so that all products are exact (Payne and Hanek, 1983).
     """
-    f = _fraction(x, 0.636619770899415) + _fraction(x, 1.4681663246252086e-09) + _fraction(x, 2.2760100671971816e-18)
-    f += _fraction(x, 5.8812147387730434e-27) + _fraction(x, 1.0346868700836215e-35)
-    f += _fraction(x, 3.783256351091319e-45) + _fraction(x, 3.720474878517739e-53)
-    n = rint(f)
-    return n, (f - n) * _HALF_PI
+    a, b, c = _fraction(x, 0.636619770899415), _fraction(x, 1.4681663246252086e-09), _fraction(x, 2.2760100671971816e-18)
+    d, e = _fraction(x, 5.8812147387730434e-27), _fraction(x, 1.0346868700836215e-35)
+    f, g = _fraction(x, 3.783256351091319e-45), _fraction(x, 3.720474878517739e-53)
+    n = rint(a + b + c + d + e + f + g)
+    return n, (a - n + b + c + d + e + f + g) * _HALF_PI  # in this order: what cancels does so exactly
 
 
 @helper

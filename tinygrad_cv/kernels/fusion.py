@@ -7,13 +7,13 @@ intermediate tensors of a rule serve nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .elementwise import scalar_text, truth_parameters
-from .formula import literal, translate
+from .formula import Expression, literal, translate
 from .launch import Cost, Loop
 from .loops import Program
 
@@ -145,6 +145,33 @@ def _trace(operator: Operator, index: int, attributes: tuple[Any, ...], numbers:
     return _build(operator, index, tuple(needs), leaves, true_names, recording.nodes, result)
 
 
+def expression_of(
+    operator: Operator, attributes: tuple[Any, ...], operands: list[Any], truths: Mapping[str, bool]
+) -> Expression | None:
+    """One call of an elementwise operator as the text of a kernel; None where it has no scalar expression for these operands.
+
+    operands: for each tensor parameter the name of a variable of the kernel, or a number. truths: the variables that are bool.
+    """
+    text = scalar_text(operator, attributes) or _ON_TRUTHS.get(operator.name)
+    if text is None:
+        return None
+    names: dict[str, str] = {}
+    true_parameters: list[str] = []
+    for parameter, operand in zip(operator.tensor_params, operands, strict=True):
+        names[parameter] = operand if isinstance(operand, str) else literal(operand)
+        if truths.get(names[parameter], False):
+            true_parameters.append(parameter)
+        elif operator.name in _ON_TRUTHS:
+            return None
+    for parameter, value in zip(operator.attr_params, attributes, strict=True):
+        if isinstance(value, (int, float)):
+            names[parameter] = literal(float(value))
+    try:
+        return translate(text, names, true_parameters, operator.attr_params)
+    except ValueError:
+        return None
+
+
 def _build(
     operator: Operator,
     index: int,
@@ -170,32 +197,18 @@ def _build(
         inner = node.op
         if not inner.elementwise or len(node.shapes) != 1 or inner.random:
             return None
-        text = scalar_text(inner, node.attrs) or _ON_TRUTHS.get(inner.name)
-        if text is None:
-            return None
-        names: dict[str, str] = {}
-        truths: list[str] = []
-        for parameter, parent in zip(inner.tensor_params, node.parents, strict=True):
+        named: list[Any] = []
+        for parent in node.parents:
             if isinstance(parent, Node):
-                names[parameter] = texts[parent]
+                named.append(texts[parent])
             elif id(parent) in leaves:
-                names[parameter] = f"{leaves[id(parent)]}_"
+                named.append(f"{leaves[id(parent)]}_")
             elif isinstance(parent, (int, float)):
-                names[parameter] = literal(float(parent))
-            elif parent is None:
+                named.append(float(parent))
+            else:  # absent, or a tensor that the rule made itself
                 return None
-            else:  # a tensor that the rule made itself
-                return None
-            if truth_of.get(names[parameter], False):
-                truths.append(parameter)
-            elif inner.name in _ON_TRUTHS:
-                return None
-        for parameter, value in zip(inner.attr_params, node.attrs, strict=True):
-            if isinstance(value, (int, float)):
-                names[parameter] = literal(float(value))
-        try:
-            expression = translate(text, names, truths, inner.attr_params)
-        except ValueError:
+        expression = expression_of(inner, node.attrs, named, truth_of)
+        if expression is None:
             return None
         target = f"t{number}_"
         texts[node] = target

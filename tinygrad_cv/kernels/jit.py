@@ -14,11 +14,11 @@
     squares(x, out)                     # parallel; serial at one thread, in a forked child, inside `threads.serial()`
     squares.serial(x, out)              # the serial twin by name: for work too small to share out (a region costs 1.3 us and more)
 
-A kernel is compiled for the types of its arguments at its first call and kept on disk (see `cache`). The serial twin, in
-which prange is range, is compiled only when it is needed.
+A kernel is compiled for the types of its arguments at its first call and kept on disk (see `cache`). Where the prange loop is its last
+statement, after nothing but assignments to names, the serial twin and the parallel kernel are one compiled form (see `split`).
 
-Rules for kernels. Module-level functions without closure. One prange for each kernel, whose iterations write to different
-places: `r[j] += ...` under prange is a race that nothing reports. Only prange loops run in parallel; loops are never fused.
+Rules for kernels. Module-level functions without closure. One prange for each kernel, as its last statement, whose iterations write to
+different places: `r[j] += ...` under prange is a race that nothing reports. Only prange loops run in parallel.
 Division by zero gives inf or nan, as in NumPy. Sums that should vectorise ask for `@kernel(fastmath=REDUCTION)`, which lets them
 be reordered and keeps NaN and infinity; do not write x + 1e30 - 1e30 there. Such a kernel has no prange, because LLVM would order the
 sums of its twins in two ways: `shares.run_shares` runs it in parallel.
@@ -40,11 +40,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, overload
 
 import numba
+import numpy as np
 from numba import prange
 from numba.core import compiler, config, errors
 from numba.core.cpu_options import ParallelOptions
@@ -56,11 +58,18 @@ REDUCTION = frozenset({"reassoc", "nsz", "contract"})
 _ALLOWED_FASTMATH = REDUCTION | {"arcp", "afn"}
 _SLOW_COMPILE = 1.0
 _announced: set[str] = set()
-_turn = threading.RLock()  # held by the Python thread that is inside a parallel kernel
+turn = threading.RLock()  # held by the Python thread that is inside a parallel kernel
 
 _config: Any = config
 if not os.environ.get("NUMBA_THREADING_LAYER_PRIORITY") and _config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:
     _config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # an OpenMP region costs 1.3 us, a workqueue's 40
+
+
+def start_threads() -> None:
+    """Starts the threads of parallel kernels, as the first of these does."""
+    from numba.np.ufunc import parallel
+
+    parallel._launch_threads()
 
 
 def _only_prange() -> ParallelOptions:
@@ -89,18 +98,14 @@ class _KernelCache:
 
     def flush(self) -> None: ...
 
-    def _path(self, signature: Any, codegen: Any) -> Path | None:
-        folder = cache.directory()
-        if folder is None:
-            return None
+    def _file(self, signature: Any, codegen: Any) -> str:
         facts = (self.owner.source_key(), self.variant, str(signature), codegen.magic_tuple())
         key = hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
-        return folder / f"{self.owner.name}-{self.variant}-{key}.nbc"
+        return f"{self.owner.name}-{self.variant}-{key}.nbc"
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         target_context.refresh()
-        path = self._path(signature, target_context.codegen())
-        payload = None if path is None else cache.load(path)
+        payload = cache.load(self._file(signature, target_context.codegen()))
         if payload is not None:
             try:
                 return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
@@ -110,19 +115,16 @@ class _KernelCache:
                 )
         self.compiling += 1
         if self._timer is None:
-            self._timer = threading.Timer(_SLOW_COMPILE, _announce, (self.owner.name, path is not None))
+            self._timer = threading.Timer(_SLOW_COMPILE, _announce, (self.owner.name, cache.root() is not None))
             self._timer.daemon = True
             self._timer.start()
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         self.finished()
-        path = self._path(signature, result.codegen)
-        if path is None:
-            return
         if result.library.has_dynamic_globals or result.lifted:
             raise TypeError(f"kernel {self.owner.name}: refers to addresses or large global arrays, so it cannot be cached")
-        cache.store(path, dumps(result._reduce()))
+        cache.store(self._file(signature, result.codegen), dumps(result._reduce()))
 
     def finished(self) -> None:
         self.compiling = 0
@@ -138,10 +140,18 @@ def _announce(name: str, kept: bool) -> None:
         print(f"tinygrad_cv: compiling {name} ({note})", file=sys.stderr, flush=True)
 
 
+def alone() -> bool:
+    """Whether a kernel called now by this Python thread must, or had better, do without other threads."""
+    local = threads.local
+    if local.generation != threads.shared.generation:
+        threads.prepare()
+    return local.serial or crowding.watch.crowded(crowding.now())
+
+
 class Kernel:
     """A function compiled for the CPU at its first call, in a parallel and a serial variant; see the module's text."""
 
-    def __init__(self, function: FunctionType, fastmath: frozenset[str], name: str | None = None) -> None:
+    def __init__(self, function: FunctionType, fastmath: frozenset[str], name: str | None = None, split: bool = True) -> None:
         if function.__closure__:
             raise TypeError(f"kernel {function.__qualname__}: a kernel must be a module-level function without closure")
         if not fastmath <= _ALLOWED_FASTMATH:
@@ -158,6 +168,7 @@ class Kernel:
         self.fastmath = fastmath
         self.name = name or function.__name__.strip("_")
         self.has_prange = _mentions(function, prange)
+        self._split = split
         self.__doc__, self.__module__, self.__name__ = function.__doc__, function.__module__, function.__name__
         self.__wrapped__ = function
         self._source_key: str | None = None
@@ -166,14 +177,11 @@ class Kernel:
         self._parallel: Callable[..., Any] | None = None
 
     def __call__(self, *arguments: Any) -> Any:
-        local = threads.local
-        if local.generation != threads.shared.generation:
-            threads.prepare()
         try:
-            if local.serial or not self.has_prange or crowding.watch.crowded(crowding.now()):
+            if not self.has_prange or alone():
                 return (self._serial or self._make("serial"))(*arguments)
             run = self._parallel or self._make("parallel")
-            with _turn:
+            with turn:
                 return run(*arguments)
         except Exception as error:
             self._explain(error, arguments)
@@ -188,7 +196,17 @@ class Kernel:
             raise
 
     def _make(self, variant: str) -> Callable[..., Any]:
-        options: dict[str, Any] = {"error_model": "numpy", "fastmath": set(self.fastmath)}
+        """Makes what runs a variant: one entry to a body for both of them (see `split`), or else Numba's own of each."""
+        if self.has_prange and self._split and not _config.DISABLE_JIT:
+            from .shares import entry_of, in_parallel
+
+            entry = entry_of(self.function, self.fastmath)
+            self._split = entry is not None
+            if entry is not None:
+                self._caches["shared"] = entry._cache = _KernelCache(self, "shared")
+                self._serial, self._parallel = partial(entry, 0, 1), partial(in_parallel, entry)
+                return self._parallel if variant == "parallel" else self._serial
+        options: dict[str, Any] = {"error_model": "numpy", "fastmath": set(self.fastmath), "no_cfunc_wrapper": True}
         if variant == "parallel":
             options["parallel"] = _only_prange()
         dispatcher = numba.njit(**options)(self.function)
@@ -200,13 +218,30 @@ class Kernel:
             self._serial = dispatcher
         return dispatcher  # type: ignore[no-any-return]
 
+    def address(self, signature: tuple[Any, ...], arguments: tuple[Any, ...], variant: str = "serial") -> int:
+        """Where the code of a variant for these Numba types starts; compiled, or loaded, where need be. For calls from other kernels.
+
+        arguments: what an error message describes.
+        """
+        try:
+            dispatcher: Any = (self._serial if variant == "serial" else self._parallel) or self._make(variant)
+            dispatcher.compile(signature)
+        except Exception as error:
+            self._explain(error, arguments)
+            raise
+        compiled = dispatcher.overloads[signature]
+        start: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        return start
+
     def source_key(self) -> str:
-        """A hash of the kernel's code and of every file its helpers come from."""
+        """A hash of the kernel's code, of every file its helpers come from, and of the constants that they name."""
         if self._source_key is None:
             digest = hashlib.sha256(f"{self.function.__module__}.{self.function.__qualname__} {sorted(self.fastmath)}".encode())
             digest.update(self.function.__code__.co_code + repr(self.function.__code__.co_consts).encode())
-            for path in sorted(_files_of(self.function)):
-                digest.update(_text_of(path))
+            reached = _Reached(self.function)
+            digest.update(repr(sorted(reached.constants)).encode())
+            for text in sorted(map(_text_of, reached.files)):  # wherever the files lie
+                digest.update(text)
             self._source_key = digest.hexdigest()
         return self._source_key
 
@@ -220,8 +255,10 @@ class Kernel:
             raise RuntimeError(f"{self.name}: the cpu kernel does not compile for ({described})\n{error}") from error
 
     def compiled(self) -> dict[str, list[str]]:
-        """The signatures in memory, for each variant: what this process compiled or loaded."""
-        made = {"parallel": self._parallel, "serial": self._serial}
+        """The signatures in memory, for each variant: what this process compiled or loaded; "shared" is both in one."""
+        made: dict[str, Any] = {"parallel": self._parallel, "serial": self._serial}
+        if isinstance(self._serial, partial):
+            made = {"shared": self._serial.func}
         return {name: [str(s) for s in d.signatures] for name, d in made.items() if d is not None and hasattr(d, "signatures")}
 
     def __repr__(self) -> str:
@@ -233,17 +270,41 @@ def _mentions(function: FunctionType, wanted: Any) -> bool:
     return any(function.__globals__.get(n) is wanted for n in code.co_names) or "prange" in code.co_names
 
 
-def _files_of(function: Callable[..., Any], seen: set[int] | None = None) -> set[str]:
-    """The source files of a function and of all jitted helpers and intrinsics that it reaches through its module's globals."""
-    seen = set() if seen is None else seen
-    seen.add(id(function))
-    files = {function.__code__.co_filename}
-    for name in function.__code__.co_names:
-        value = function.__globals__.get(name)
+class _Reached:
+    """What the code of a function depends on: source files of helpers and intrinsics, values of constants, reached by its globals."""
+
+    def __init__(self, function: FunctionType) -> None:
+        self.files: set[str] = set()
+        self.constants: set[str] = set()
+        self._seen: set[int] = set()
+        self._follow(function)
+
+    def _follow(self, function: FunctionType) -> None:
+        if id(function) in self._seen or function.__module__.startswith("numba."):
+            return
+        self._seen.add(id(function))
+        self.files.add(function.__code__.co_filename)
+        codes = [function.__code__]
+        for code in codes:  # it grows: comprehensions are code of their own
+            codes += [c for c in code.co_consts if isinstance(c, CodeType)]
+            for name in code.co_names:
+                self._look(name, function.__globals__.get(name), code.co_names)
+
+    def _look(self, name: str, value: Any, names: tuple[str, ...]) -> None:
         reached = getattr(value, "py_func", None) or getattr(value, "_defn", None) or value
-        if isinstance(reached, FunctionType) and id(reached) not in seen and not reached.__module__.startswith("numba."):
-            files |= _files_of(reached, seen)
-    return files
+        if isinstance(reached, FunctionType):
+            self._follow(reached)
+        elif isinstance(value, ModuleType):
+            if value.__name__.partition(".")[0] not in ("numpy", "math", "numba"):
+                for attribute in names:
+                    self._look(f"{name}.{attribute}", getattr(value, attribute, None), ())
+        elif isinstance(value, tuple):
+            for i, part in enumerate(value):
+                self._look(f"{name}[{i}]", part, names)
+        elif isinstance(value, np.ndarray):
+            self.constants.add(f"{name} {value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}")
+        elif isinstance(value, (int, float, complex, str, np.generic, np.dtype)):
+            self.constants.add(f"{name} {value!r}")
 
 
 _texts: dict[str, bytes] = {}
@@ -259,6 +320,11 @@ def _text_of(path: str) -> bytes:
             content = "".join(linecache.getlines(path)).encode()
         _texts[path] = hashlib.sha256(content).digest()
     return _texts[path]
+
+
+def set_source(path: str, text: str) -> None:
+    """Says what of the generated file `path` counts in cache keys: `text`, which is the file without its comments."""
+    _texts[path] = hashlib.sha256(text.encode()).digest()
 
 
 def _describe(value: Any) -> str:
@@ -302,7 +368,17 @@ def helper(function: Callable[..., Any] | None = None, /, *, fastmath: frozenset
 
 
 def _helper(function: Any, fastmath: frozenset[str] | set[str]) -> Any:
-    return numba.njit(error_model="numpy", fastmath=set(fastmath), forceinline=True)(function)
+    """No entry for calls from Python, which is half of what compiling a small function costs; such a call raises TypeError."""
+    options: dict[str, Any] = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    made = numba.njit(error_model="numpy", fastmath=set(fastmath), **options)(function)
+    if not isinstance(made, FunctionType):  # it is one under NUMBA_DISABLE_JIT
+
+        def refuse(*arguments: Any, **keywords: Any) -> None:
+            raise TypeError(f"helper {function.__name__}: only kernels and other helpers can call it; from Python use .py_func")
+
+        made._insert = lambda *overload: None  # what a call from Python looks through
+        made._compile_for_args = refuse
+    return made
 
 
 __all__ = ["REDUCTION", "Kernel", "helper", "kernel", "prange"]

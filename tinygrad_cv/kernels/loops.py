@@ -82,24 +82,36 @@ _made: dict[str, Any] = {}
 
 def make(program: Program, layout: str, dtype: str) -> Any:
     """The kernel `run(out, *operands)` (rows: also `middle`) of a program; compiled at its first call."""
-    text = text_of(program, layout, dtype)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return load(f"{program.name.replace('.', '_')}_{layout}_{dtype}", text_of(program, layout, dtype), program.comment)
+
+
+def load(name: str, text: str, comment: str) -> Any:
+    """The kernel `run` of a generated source, which is written to the cache folder under `name` and its hash.
+
+    Comments at the ends of lines are for readers: they count neither in the hash nor in the key of the compiled code.
+    """
+    bare = "\n".join(line.partition("  # ")[0] for line in text.split("\n"))
+    digest = hashlib.sha256(bare.encode()).hexdigest()[:16]
     found = _made.get(digest)
     if found is not None:
         return found
-    name = f"{program.name.replace('.', '_')}_{layout}_{dtype}_{digest}"
+    name = f"{name}_{digest}"
     folder = cache.directory()
     path = f"<tinygrad_cv generated {name}>"
     if folder is not None:
         file = folder / "source" / f"{name}.py"
         path = str(file)
-        if not file.exists():
+        if bare != text or not file.exists():
             cache.write(file, text.encode())
     linecache.cache[path] = (len(text), None, text.splitlines(True), path)
-    module = types.ModuleType(f"tinygrad_cv.kernels.generated.{name}", program.comment)
+    module = types.ModuleType(f"tinygrad_cv.kernels.generated.{name}", comment)
     module.__file__ = path
     sys.modules[module.__name__] = module  # where Numba looks up the globals of code that it loads from disk
     exec(compile(text, path, "exec"), module.__dict__)
+    if bare != text:
+        from .jit import set_source
+
+        set_source(path, bare)
     _made[digest] = module.__dict__["run"]
     return _made[digest]
 
@@ -129,4 +141,4 @@ def broadcast_layout(shape: Sequence[int], operand: Sequence[int]) -> tuple[str,
     return "M", middle, outer * middle
 
 
-__all__ = ["Program", "broadcast_layout", "make", "text_of"]
+__all__ = ["Program", "broadcast_layout", "load", "make", "text_of"]

@@ -121,6 +121,18 @@ def erfc(x):
 
 
 @helper
+def normal_pdf(x):
+    """e^(-x^2 / 2) / sqrt(2 pi)."""
+    return math.exp(-0.5 * x * x) * 0.3989422804014327
+
+
+@helper
+def normal_cdf(x):
+    """(1 + erf(x / sqrt(2))) / 2."""
+    return 0.5 * math.erfc(-0.7071067811865476 * x)
+
+
+@helper
 def sin(x):
     return math.sin(x)
 
@@ -199,5 +211,6 @@ def fmod(x, y):
 __all__ = [
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos", "cosh", "erf", "erfc", "exp",
     "exp2", "expm1", "fabs", "floor", "fma", "fmod", "hypot", "isfinite", "isinf", "isnan", "log", "log1p", "log2", "log10",
-    "maximum", "minimum", "pow", "rint", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "tan", "tanh", "trunc", "where",
+    "maximum", "minimum", "normal_cdf", "normal_pdf",
+    "pow", "rint", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "tan", "tanh", "trunc", "where",
 ]  # fmt: skip

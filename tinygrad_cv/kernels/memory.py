@@ -9,6 +9,9 @@ and the last view of it are gone, its memory returns. Nothing waits for the garb
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,22 @@ _ALIGNMENT = 64
 
 _free: dict[int, list[tuple[np.ndarray, int]]] = {}
 _kept = 0
+_leased = 0  # bytes in arrays that live; a plain += is enough: Python switches threads only at calls and at the ends of loops
+_peak = 0
+
+
+_provider: tuple[int, Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray]] | None = None
+
+
+@contextmanager
+def provided(provider: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray]) -> Iterator[None]:
+    """Inside the block, `empty` in this Python thread returns what provider(shape, dtype) gives: a compiled plan has places ready."""
+    global _provider
+    before, _provider = _provider, (get_ident(), provider)
+    try:
+        yield
+    finally:
+        _provider = before
 
 
 class Lease:
@@ -32,16 +51,22 @@ class Lease:
         self.size, self.block = size, block
 
     def __del__(self) -> None:
-        global _kept
-        if _free is not None and _kept + self.size <= _LIMIT:
+        global _kept, _leased
+        if _free is None:  # Python is shutting down
+            return
+        _leased -= self.size
+        if _kept + self.size <= _LIMIT:
             _kept += self.size
             _free.setdefault(self.size, []).append(self.block)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """As `numpy.empty`; large arrays start at a multiple of 64 bytes."""
-    global _kept
-    dtype = np.dtype(dtype)
+    global _kept, _leased, _peak
+    if type(dtype) is type:
+        dtype = np.dtype(dtype)
+    if _provider is not None and _provider[0] == get_ident():
+        return _provider[1](shape, dtype)
     size = math.prod(shape) * dtype.itemsize
     if size < _SMALLEST:
         return np.empty(shape, dtype)
@@ -51,6 +76,9 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     except LookupError:
         raw = np.empty(size + _ALIGNMENT, np.uint8)
         block = (raw, -(-raw.ctypes.data // _ALIGNMENT) * _ALIGNMENT)
+    _leased += size
+    if _leased > _peak:
+        _peak = _leased
     lease = Lease(size, block)
     lease.__array_interface__ = {"data": (block[1], False), "shape": shape, "typestr": dtype.str, "version": 3}
     return np.asarray(lease)
@@ -72,3 +100,14 @@ def release() -> int:
     given, _kept = _kept, 0
     _free.clear()
     return given
+
+
+def statistics() -> dict[str, int]:
+    """Bytes of kernels' results from here on: leased (in arrays that live), peak (the most that were leased), kept (free, for the next)."""
+    return {"leased": _leased, "peak": _peak, "kept": _kept}
+
+
+def reset_peak() -> None:
+    """Counts the peak anew from what is leased now."""
+    global _peak
+    _peak = _leased

@@ -8,6 +8,7 @@ Parallel kernels called by several Python threads take turns (see `jit`), so the
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -46,6 +47,22 @@ def _cores() -> int:
     return max(1, os.cpu_count() or 1)
 
 
+def cpu_quota() -> float | None:
+    """How many cores' worth of time the control group of this process (a container's limit) grants; None for no limit."""
+    for path in ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"):
+        try:
+            with open(path) as file:
+                quota, *period = file.read().split()
+            if not period:
+                with open(path.replace("quota", "period")) as file:
+                    period = file.read().split()
+            if quota != "max" and int(quota) > 0:
+                return int(quota) / int(period[0])
+        except (OSError, ValueError, IndexError):
+            continue
+    return None
+
+
 def _from_environment(variable: str) -> int | None:
     text = os.environ.get(variable, "").split(",")[0].strip()
     return int(text) if text.isdigit() and int(text) > 0 else None
@@ -80,14 +97,18 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads CPU kernels use: as set, else NUMBA_NUM_THREADS, else OMP_NUM_THREADS, else the number of cores."""
+    """How many threads CPU kernels use: as set, else NUMBA_NUM_THREADS, else OMP_NUM_THREADS, else the number of cores.
+
+    A container's limit of processor time counts as a number of cores, rounded up: more threads would only wait for one another.
+    """
     if shared.forked:
         return 1
     if shared.requested is not None:
         return shared.requested
     if shared.default is None:
         named = [n for n in map(_from_environment, _VARIABLES) if n is not None]
-        shared.default = min(named[0], limit()) if named else limit()
+        granted = math.ceil(cpu_quota() or limit())
+        shared.default = min(named[0] if named else max(1, granted), limit())
     return shared.default
 
 
@@ -126,9 +147,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def describe() -> dict[str, Any]:
-    """Thread counts for `tinygrad-cv info`; the threading layer is None until a parallel kernel has run."""
+def describe(start: bool = False) -> dict[str, Any]:
+    """Thread counts for `tinygrad-cv info`; the threading layer is None until a parallel kernel has run, or with `start`."""
     layer = None
+    if start and not shared.forked:
+        from . import jit
+
+        jit.start_threads()
     if "numba" in sys.modules:
         import numba
 
@@ -136,4 +161,12 @@ def describe() -> dict[str, Any]:
             layer = numba.threading_layer()
         except ValueError:
             layer = None
-    return {"threads": get_num_threads(), "limit": limit(), "cores": _cores(), "layer": layer, "forked": shared.forked}
+    return {
+        "threads": get_num_threads(),
+        "limit": limit(),
+        "cores": _cores(),
+        "cores_of_the_machine": os.cpu_count(),
+        "cpu_quota": cpu_quota(),
+        "layer": layer,
+        "forked": shared.forked,
+    }

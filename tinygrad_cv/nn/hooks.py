@@ -115,7 +115,9 @@ class _Backward:
 
 
 def call_with_hooks(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`module.forward` with all hooks of the module, in PyTorch's order."""
+    """`module.forward` with all hooks of the module, in PyTorch's order; or the module's compiled form, where one is in use."""
+    if state.parts is not None and state.capture is None and id(module) in state.parts:
+        return state.parts[id(module)](*args, **kwargs)
     called = set()
     try:
         for hook, with_kwargs in list(module._forward_pre_hooks.values()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from .._state import state
 from .._tensor import RemovableHandle, Tensor
@@ -24,6 +24,9 @@ class Module:
 
     # Each registered part is also an ordinary attribute, so that reading one costs no more than that.
     training: bool = True
+    _changes: ClassVar[list[int]] = [
+        0
+    ]  # how often an attribute of any module was set: compiled plans look at modules when it moves
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
@@ -60,6 +63,7 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         own = self.__dict__
+        Module._changes[0] += 1
         if isinstance(value, Parameter):
             self.register_parameter(name, value)
         elif isinstance(value, Module):
@@ -89,6 +93,7 @@ class Module:
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
+        Module._changes[0] += 1
         for register in _REGISTERS:
             self.__dict__.get(register, {}).pop(name, None)
         object.__delattr__(self, name)
@@ -126,6 +131,7 @@ class Module:
                 raise ValueError(
                     f"cannot register {name!r}: a parameter must be a leaf, this one was computed by {param._node!r}"
                 )
+        Module._changes[0] += 1
         self._take_name("_parameters", "parameter", name)
         self._parameters[name] = self.__dict__[name] = param
         if param is not None and param.name is None:
@@ -135,6 +141,7 @@ class Module:
         """Adds a Tensor that is part of the module but not learned, such as a running mean; saved if `persistent`."""
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(f"cannot register buffer {name!r}: expected a Tensor or None, got {type(tensor).__name__}")
+        Module._changes[0] += 1
         self._take_name("_buffers", "buffer", name)
         self._buffers[name] = self.__dict__[name] = tensor
         self.__dict__["_transient"] = self._transient - {name} if persistent else self._transient | {name}
@@ -344,6 +351,7 @@ class Module:
     # Hooks ------------------------------------------------------------------------------------------------------------
 
     def _add_hook(self, hooks: dict[int, Any], entry: Any, prepend: bool) -> RemovableHandle:
+        Module._changes[0] += 1
         self.__dict__["_hooked"] = True
         handle = RemovableHandle(hooks, entry)
         if prepend:

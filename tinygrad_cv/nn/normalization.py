@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from .._tensor import Tensor
 from ..creation import ones, tensor, zeros
+from ..replay import replayable
 from . import functional as F
 from . import init
 from .module import Module
@@ -69,6 +70,12 @@ class _ChannelNorm(Module):
         )
 
 
+@replayable(local=True)
+def _count(batches: Tensor) -> None:
+    batches._data[...] += 1
+    mark_written(batches)
+
+
 class _BatchNorm(_ChannelNorm):
     def __init__(
         self,
@@ -94,8 +101,7 @@ class _BatchNorm(_ChannelNorm):
         moves = self.training and self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum
         if moves and self.num_batches_tracked is not None:
-            self.num_batches_tracked._data[...] += 1
-            mark_written(self.num_batches_tracked)
+            _count(self.num_batches_tracked)
             if self.momentum is None:
                 momentum = 1.0 / float(self.num_batches_tracked)
         use_running = moves or not batch_statistics

@@ -8,6 +8,7 @@ import numpy as np
 
 from .._tensor import Tensor
 from ..creation import as_tensor
+from ..replay import left
 
 
 class Parameter(Tensor):
@@ -51,5 +52,6 @@ def overwrite(tensor: Tensor, values: np.ndarray) -> None:
 
 def mark_written(tensor: Tensor) -> None:
     """Counts a write to the tensor's memory, so that graphs that saved it notice."""
+    left(tensor, "a write that no operator records")
     if tensor._storage is not None:
         tensor._storage.version += 1

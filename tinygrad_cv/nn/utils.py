@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor, wrap
+from ..replay import replayable
 from . import functional as F
 from .parameter import mark_written, overwrite
 
@@ -21,6 +22,7 @@ def _gradients(parameters: Any) -> list[Tensor]:
     return [p.grad for p in _listed(parameters) if p.grad is not None]
 
 
+@replayable
 def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
     """The p-norm of all elements of all tensors together, as a 0-d Tensor; the largest magnitude for norm_type inf."""
     norm_type = float(norm_type)
@@ -43,6 +45,7 @@ def _norm(array: np.ndarray, p: float) -> float:
     return float(np.sqrt(flat @ flat) if p == 2 else (flat**p).sum() ** (1 / p))
 
 
+@replayable
 def clip_grad_norm_(
     parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Tensor:
@@ -60,6 +63,7 @@ def clip_grad_norm_(
     return total
 
 
+@replayable
 def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = None) -> None:
     """Limits every element of every gradient to [-clip_value, clip_value], in place."""
     limit = float(clip_value)
@@ -68,6 +72,7 @@ def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = 
         mark_written(gradient)
 
 
+@replayable
 def max_norm_(parameters: Any, max_norm: float, dim: int | None = 0, norm_type: float = 2.0, eps: float = 1e-12) -> None:
     """Scales down, in place, every weight vector longer than `max_norm`. Srivastava et al., JMLR 2014, section 5.1.
 
@@ -97,6 +102,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     return F.cat([p.reshape(-1) for p in _listed(parameters)], 0)  # type: ignore[attr-defined]
 
 
+@replayable
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Copies the parts of a vector into the parameters, the inverse of `parameters_to_vector`. ValueError for a wrong length."""
     if not isinstance(vec, Tensor):

@@ -70,7 +70,7 @@ class FlatPlan:
             self._gaps.append(np.zeros(position - end, dtype))
         self.size, self.dtype = position, dtype
         self.values, self.gradients = _aligned(position, dtype), _aligned(position, dtype)
-        self.arrays = self._pieces(self.values)
+        self.arrays, self.places = self._pieces(self.values), self._pieces(self.gradients)
         self.states: dict[str, np.ndarray] = {}
         self.state_tensors: dict[str, list[Tensor]] = {}
         for parameter, array in zip(self.parameters, self.arrays, strict=True):
@@ -100,7 +100,9 @@ class FlatPlan:
         return all([p._data is a for p, a in zip(self.parameters, self.arrays, strict=True)])
 
     def gather(self) -> np.ndarray:
-        """All gradients in one array, in the parameters' order."""
+        """All gradients in one array, in the parameters' order. Where they lie in their `places` already, nothing is copied."""
+        if all([p.grad._data is place for p, place in zip(self.parameters, self.places, strict=True)]):  # type: ignore[union-attr]
+            return self.gradients
         parts = []
         for parameter, gap in zip(self.parameters, self._gaps, strict=True):
             parts.append(parameter.grad._data.ravel())  # type: ignore[union-attr]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..replay import replayable
 from .optimizer import Optimizer
 
 
@@ -37,6 +38,7 @@ class LRScheduler:
         """The rates at `last_epoch` as a function of it and the base rates alone, where that is known."""
         return None
 
+    @replayable
     def step(self, epoch: int | None = None) -> None:
         """Advances by one, or jumps to `epoch`, and sets the rates."""
         if epoch is None:

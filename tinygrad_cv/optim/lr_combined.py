@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from ..replay import replayable
 from .lr_base import LRScheduler
 from .optimizer import Optimizer
 
@@ -56,6 +57,7 @@ class ReduceLROnPlateau(LRScheduler):
             return sign * value > sign * self.best + self.threshold
         return value < self.best * (1 - self.threshold) if self.mode == "min" else value > self.best * (1 + self.threshold)
 
+    @replayable
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         """Takes the metric's new value (a number or a 0-d Tensor)."""
         value = float(metrics)
@@ -111,6 +113,7 @@ class ChainedScheduler(_Combined):
         self._take(optimizer, schedulers)
         self._last_lr = self._present()
 
+    @replayable
     def step(self, epoch: int | None = None) -> None:
         """Steps all schedules."""
         for scheduler in self._schedulers:
@@ -141,6 +144,7 @@ class SequentialLR(_Combined):
         self._schedulers[0].step()
         self._last_lr = self._schedulers[0].get_last_lr()
 
+    @replayable
     def step(self, epoch: int | None = None) -> None:
         """Steps the schedule whose turn it is."""
         self.last_epoch += 1

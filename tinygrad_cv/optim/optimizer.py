@@ -15,6 +15,7 @@ from .._tensor import RemovableHandle, Tensor, wrap
 from ..autograd import enable_grad
 from ..nn.parameter import mark_written
 from ..nn.state import clear_grad
+from ..replay import replayable
 from .flat import FlatPlan, check_state
 
 StepHook = Callable[["Optimizer", tuple[Any, ...], dict[str, Any]], Any]
@@ -92,6 +93,7 @@ class Optimizer:
 
     # The step ---------------------------------------------------------------------------------------------------------
 
+    @replayable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Updates every parameter that has a gradient, once. Returns the closure's loss, if there is one.
 
@@ -143,11 +145,20 @@ class Optimizer:
             self._update_group(index, group, ready)
         return loss
 
+    def gradient_places(self) -> dict[int, np.ndarray]:
+        """By id of a parameter, the array from which `step` takes its gradient without a copy: where compiled plans compute it."""
+        plans = [plan for plan in self._plans.values() if plan is not None and plan.intact()]
+        return {id(p): place for plan in plans for p, place in zip(plan.parameters, plan.places, strict=True)}
+
     def _ready(self, group: dict[str, Any]) -> list[Tensor]:
         """The parameters that have a gradient, all of which are checked."""
-        ready = [p for p in group["params"] if p.grad is not None]
-        for p in ready:
-            data, grad = p._data, p.grad._data
+        ready = []
+        for p in group["params"]:
+            gradient = p.grad
+            if gradient is None:
+                continue
+            ready.append(p)
+            data, grad = p._data, gradient._data
             if grad.shape != data.shape or grad.dtype != data.dtype:
                 raise RuntimeError(
                     f"{type(self).__name__}.step: {self._describe(group, p)} ({data.dtype}) has a gradient of shape {grad.shape}, "

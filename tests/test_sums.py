@@ -1,0 +1,56 @@
+"""Sums of float32 keep an error bound that does not grow with the size, along any axes and strides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinygrad_cv as tg
+from tinygrad_cv import kernels
+
+U = 2.0**-24
+BOUND = 131  # in units of U sum |x|: (1024 / 8 + 3) for blocks of rows, less everywhere else
+LAYOUTS = {
+    "as made": lambda x: x,
+    "transposed": lambda x: np.ascontiguousarray(x.T).T,
+    "every other": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+    "backwards": lambda x: x[::-1],
+}
+SHAPES = [((400_000,), None), ((40_000,), 0), ((9_000, 3), 0), ((9_000, 40), 0), ((40, 9_000), 1), ((40, 9_000), None), ((300, 7, 60), (0, 2)),  # noqa: E501
+          ((3_000, 5, 4), (0, 2)), ((70, 80, 90), 1), ((2, 20_000, 2), 1), ((6_000, 50), (0, 1))]  # fmt: skip
+
+
+def kinds(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Numbers that are hard to add: alike and positive, so that errors add up; nearly cancelling; of all sizes."""
+    rng = np.random.default_rng(0)
+    return {
+        "alike": np.full(shape, 1 + 2.0**-20, np.float32) + rng.integers(0, 2, shape).astype(np.float32) * np.float32(2.0**-20),
+        "cancelling": rng.standard_normal(shape).astype(np.float32),
+        "of all sizes": (10 ** rng.uniform(-8, 8, shape)).astype(np.float32),
+    }
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "dim"), SHAPES)
+def test_sums_and_means_keep_their_bound(shape: tuple[int, ...], dim, layout: str) -> None:
+    if not kernels.enabled():
+        pytest.skip("the bound is that of the kernels")
+    for name, made in kinds(shape).items():
+        x = LAYOUTS[layout](made)
+        exact, size = x.sum(dim, dtype=np.longdouble), np.abs(x).sum(dim, dtype=np.longdouble)
+        bound = U * (BOUND * size + np.abs(exact))
+        count = x.size // np.size(exact)
+        assert (np.abs(tg.from_numpy(x).sum(dim).numpy() - exact) <= bound).all(), name
+        assert (np.abs(tg.from_numpy(x).mean(dim).numpy() - exact / count) <= (bound + U * np.abs(exact)) / count).all(), name
+
+
+def test_what_numpy_adds_in_turn() -> None:
+    from tinygrad_cv.ops.bounded_sums import bounded_sum, terms_in_turn
+
+    x = np.ones((5, 7, 3), np.float32)
+    assert [terms_in_turn(x, axes) for axes in ((0,), (1,), (2,), (0, 2), (0, 1, 2), (0, 1))] == [5, 7, 1, 5, 35, 35]
+    assert terms_in_turn(x.T, (0,)) == 1 and terms_in_turn(x[:, :, :1], (0, 1)) == 5 and terms_in_turn(np.float32(3), ()) == 1
+    tall = np.full((2**25, 1), 1, np.float32)  # one after the other, float32 stays at 2^24
+    assert bounded_sum(np.broadcast_to(tall, (2**25, 2)), (0,)).tolist() == [2**25, 2**25]
+    assert bounded_sum(tall, None, True).shape == (1, 1)
+    assert bounded_sum(np.ones((100, 2), np.int64), (0,)).dtype == np.int64

@@ -1,0 +1,410 @@
+"""A program with a place for every value and a function for every step: what runs in place of the call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._state import state
+from .._tensor import Lent, Tensor, wrap
+from ..dispatch import make_runner
+from ..kernels import enabled, numba_available, threads
+from ..kernels.memory import empty
+from .launches import Scratch, aligned, record
+from .loops import Loop, fusible, summable
+from .order import Group, group
+from .program import Program, values_in
+from .trace import Instruction, Item, Value, map_structure
+
+_LINE = 64
+END = 1 << 60  # of the life of what is still there when the plan has run
+
+
+class Step:
+    """Functions to call in order, what for, and how: "loop", "kernels", "operator", "view", "call", "store" or "gradient"."""
+
+    def __init__(
+        self, how: str, group: Group, calls: Sequence[tuple[Callable[..., Any], Sequence[Any]]], source: str = ""
+    ) -> None:
+        self.how, self.group, self.source = how, group, source
+        self.calls = [(f, a if isinstance(a, list) else list(a)) for f, a in calls]
+
+    @property
+    def name(self) -> str:
+        """The operators of the step."""
+        return " + ".join(i.name for i in self.group.instructions)
+
+
+class Layout:
+    """Where values live in one block of memory: two values share a place where they do not live at the same time."""
+
+    def __init__(self, lives: Mapping[Value, tuple[int, int]]) -> None:
+        self.offsets: dict[Value, int] = {}
+        placed: list[tuple[int, int, int, int]] = []  # offset, end, first step, last step
+        self.size = 0
+        self.total = 0
+        for value in sorted(lives, key=lambda v: (-v.array.nbytes, v.index)):
+            first, last = lives[value]
+            size = -(-max(value.array.nbytes, 1) // _LINE) * _LINE
+            self.total += size
+            offset = 0
+            for start, end, *_ in sorted(p for p in placed if p[2] <= last and first <= p[3]):
+                if start - offset >= size:
+                    break
+                offset = max(offset, end)
+            placed.append((offset, offset + size, first, last))
+            self.offsets[value] = offset
+            self.size = max(self.size, offset + size)
+
+
+class Plan:
+    """A program made ready: `run(inputs)` computes it in memory of its own.
+
+    steps: what is done, in order. last: the number of the step after which a value's place is free again. planned, unshared: bytes
+    of the block in which values live, and what they would take without sharing places. scratch: bytes that kernels use in between.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        looped, summed = (fusible, summable) if numba_available() and enabled() else (_never, _never)
+        self.groups = group(program.instructions, looped, summed, [*program.results(), *(v for _, v in program.gradients)])
+        self._boundary = next((i for i, g in enumerate(self.groups) if g.instructions[0].kind == "boundary"), len(self.groups))
+        self._count = program.arguments
+        self._results = set(program.results())
+        self.differentiable = program.open_ended
+        self._arrays: dict[Value, np.ndarray] = {}
+        self._scratch = Scratch()
+        self._threads = threads.get_num_threads()
+        self._direct = self._read_by_loops_alone()
+        self._fresh = self._made_by_loops_alone()
+        self._made: list[
+            tuple[Value, list[Any], int]
+        ] = []  # a result, arguments of the call that computes it, where it stands there
+        self._bound: list[tuple[int, list[Any], int]] = []  # number of an argument, arguments of a call, where it stands there
+        self._gradient_slots: list[tuple[np.ndarray, Tensor]] = []
+        self._lend: list[tuple[Tensor, np.ndarray]] = []
+        outer = state.capture, state.grad_enabled, state.quiet
+        state.capture, state.grad_enabled, state.quiet = None, False, True
+        try:
+            with np.errstate(all="ignore"):
+                self._place()
+                self.steps = [self._step(g) for g in self.groups]
+        finally:
+            state.capture, state.grad_enabled, state.quiet = outer
+        self.scratch = self._scratch.nbytes
+        self._calls = [c for s in self.steps[: self._boundary] for c in s.calls]
+        self._backward_calls = [c for s in self.steps[self._boundary :] for c in s.calls]
+        arguments = [v for v in program.inputs[: self._count] if v in self._arrays]
+        self._slots = [(self._arrays[v], v.place) for v in arguments if v not in self._direct]
+        for v in (self._direct | self._fresh) & self._arrays.keys():
+            del self._arrays[v]
+        self._upstream_slots = [
+            (self._arrays[v], v.place - self._count) for v in program.inputs[self._count :] if v in self._arrays
+        ]
+        self.kept = {v.tensor: v.tensor._data for v in self._arrays if v.kind == "state" and v.tensor is not None}
+
+    # Running ----------------------------------------------------------------------------------------------------------
+
+    def run(self, inputs: Sequence[Tensor]) -> Any:
+        """Computes the program for these arguments, which have the recorded shapes and dtypes."""
+        for place, arguments, position in self._bound:
+            array = inputs[place]._data
+            if not array.flags.c_contiguous or not array.flags.writeable:
+                array = array.copy(order="C")
+            arguments[position] = array.reshape(-1)
+        results: dict[Value, np.ndarray] = {}
+        for value, arguments, position in self._made:
+            results[value] = empty(value.shape, value.dtype)
+            arguments[position] = results[value].reshape(-1)
+        filled: list[tuple[np.ndarray, Any]] = [(slot, inputs[place]) for slot, place in self._slots]
+        filled += [(slot, leaf.grad) for slot, leaf in self._gradient_slots]
+        self._run(filled, self._calls)
+        for leaf, array in self._lend:
+            leaf._grad = Lent(array)
+        return map_structure(self.program.result, lambda v: self._returned(v, inputs, results))
+
+    def run_backward(self, upstreams: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients listed in `program.gradients`, from those of the results, after `run`. May be called several times."""
+        self._run([(slot, upstreams[i]) for slot, i in self._upstream_slots], self._backward_calls)
+        return [wrap(self.array(v).copy()) for _, v in self.program.gradients]
+
+    def _run(self, filled: Sequence[tuple[np.ndarray, Tensor]], calls: Sequence[Any]) -> None:
+        outer = state.capture, state.grad_enabled, state.quiet
+        state.capture, state.grad_enabled, state.quiet = None, False, True
+        try:
+            with np.errstate(all="ignore"):
+                for slot, tensor in filled:
+                    slot[...] = tensor._data
+                for function, arguments in calls:
+                    function(*arguments)
+        finally:
+            state.capture, state.grad_enabled, state.quiet = outer
+
+    def _returned(self, value: Any, inputs: Sequence[Tensor], results: Mapping[Value, np.ndarray]) -> Any:
+        if isinstance(value, Item):
+            return self.array(value.value).item()
+        if value.__class__ is Value and value in results:
+            return wrap(results[value])
+        if not isinstance(value, Value):
+            return value
+        if value.kind == "input":
+            return inputs[value.place]
+        if value.kind == "state":
+            return value.tensor
+        return wrap(self.array(value).copy())
+
+    # Places -----------------------------------------------------------------------------------------------------------
+
+    def _place(self) -> None:
+        """Gives every value an array: views one that shares memory, the others a place of their own."""
+        root: dict[Value, Value] = {}
+        last: dict[Value, int] = {}
+        first: dict[Value, int] = {}
+        stored = self._stored()
+        self._arrays.update(self._gradient_places())
+        for position, g in enumerate(self.groups):
+            for value in g.reads():
+                last[root.get(value, value)] = position
+            for instruction in g.instructions:
+                view = instruction.kind == "op" and instruction.operator.view
+                for output in instruction.outputs:
+                    if view and isinstance(instruction.inputs[0], Value):
+                        source = instruction.inputs[0]
+                        root[output] = root.get(source, source)
+                    if output in self._fresh:
+                        self._arrays[output] = np.empty(output.shape, output.dtype)  # only until the plan runs
+                    elif output in stored and output not in self._arrays and root.get(output, output) is output:
+                        first[output] = last[output] = position
+                if instruction.kind == "gradient":
+                    for value in instruction.inputs:
+                        last[root.get(value, value)] = END
+        kept = [v for _, v in self.program.gradients]
+        if self.program.differentiable:  # backward may be run again: what forward leaves for it stays
+            made = {o for g in self.groups[: self._boundary] for o in g.makes()}
+            kept += [v for g in self.groups[self._boundary :] for v in g.reads() if v in made]
+        for value in (*self._results, *kept):
+            last[root.get(value, value)] = END
+        layout = Layout({v: (first[v], last[v]) for v in first})
+        self.planned, self.unshared = layout.size, layout.total
+        block = aligned(layout.size)
+        for value, offset in layout.offsets.items():
+            self._arrays[value] = block[offset : offset + value.array.nbytes].view(value.dtype).reshape(value.shape)
+        self._root = root
+        self.last = {v: last[r] for v, r in ((v, root.get(v, v)) for g in self.groups for v in g.makes()) if r in last}
+
+    def _read_by_loops_alone(self) -> set[Value]:
+        """Arguments that need no copy in a place of their own: the kernels of loops take any array."""
+        others = (
+            {v for g in self.groups if not g.loop for v in g.reads()} | self._results | {v for _, v in self.program.gradients}
+        )
+        upstream = self.program.inputs[self._count :]
+        return {v for g in self.groups for v in g.reads() if v.kind == "input" and v not in others and v not in upstream}
+
+    def _made_by_loops_alone(self) -> set[Value]:
+        """Results that a loop writes straight into the array that is returned: nobody else reads them."""
+        items = {v.value for v in _leaves(self.program.result) if isinstance(v, Item)}
+        read = {v for g in self.groups for v in g.reads()} | {v for _, v in self.program.gradients} | items
+        return {v for g in self.groups if g.loop and g.total is None for v in g.makes() if v in self._results and v not in read}
+
+    def _gradient_places(self) -> dict[Value, np.ndarray]:
+        """Gradients that are computed where the optimizer, which the program calls, wants them."""
+        from ..optim import Optimizer
+
+        instructions = self.program.instructions
+        called = [i.arguments[0][0] for i in instructions if i.kind == "call" and i.arguments[0]]
+        places = {key: p for o in called if isinstance(o, Optimizer) for key, p in o.gradient_places().items()}
+        given = [i for i in instructions if i.kind == "gradient" and i.inputs]
+        found: dict[Value, np.ndarray] = {}
+        for instruction in given:
+            (value,) = instruction.inputs
+            place = places.get(id(instruction.leaf))
+            viewed = any(i.kind == "op" and i.operator.view and value in i.outputs for i in instructions)
+            if place is None or value.kind != "computed" or viewed or place.shape != value.shape or place.dtype != value.dtype:
+                continue
+            if sum(other.inputs[0] is value for other in given) == 1 and value not in self._results:
+                found[value] = place
+        return found
+
+    def _stored(self) -> set[Value]:
+        """Values that need memory: those of loops only if something outside of the loop reads them."""
+        wanted = {*self._results, *(v for _, v in self.program.gradients)}
+        for g in self.groups:
+            wanted.update(g.reads())
+            if not g.loop:
+                wanted.update(g.makes())
+        return wanted
+
+    def array(self, value: Value) -> np.ndarray:
+        """Where a value is while the plan runs."""
+        found = self._arrays.get(value)
+        if found is None:
+            if value.kind == "state":
+                found = value.tensor._data  # type: ignore[union-attr]
+            elif value.kind == "input":
+                found = aligned(value.array.nbytes).view(value.dtype).reshape(value.shape)
+                found[...] = value.array
+            elif value.kind == "gradient":
+                found = aligned(value.array.nbytes).view(value.dtype).reshape(value.shape)
+                found[...] = value.array
+                self._gradient_slots.append((found, value.tensor))  # type: ignore[arg-type]
+            elif value.kind == "constant":
+                found = value.array
+            else:
+                raise AssertionError(f"{value} has no place")
+            self._arrays[value] = found
+        return found
+
+    # Steps ------------------------------------------------------------------------------------------------------------
+
+    def _step(self, g: Group) -> Step:
+        if g.loop:
+            return self._loop(g)
+        (instruction,) = g.instructions
+        if instruction.kind == "boundary":
+            return Step("boundary", g, [])
+        return getattr(self, f"_{instruction.kind}")(g, instruction)  # type: ignore[no-any-return]
+
+    def _loop(self, g: Group) -> Step:
+        stored = [v for v in g.makes() if v in self._arrays]
+        arrays = {v: self.array(v) for v in (*g.reads(), *stored)}
+        loop = Loop(g, stored, arrays, self._threads)
+        if g.total is None:
+            self._made += [(value, loop.arguments, i) for i, value in enumerate(stored) if value in self._fresh]
+        for i, value in enumerate(loop.operands):
+            if value in self._direct:
+                self._bound.append((value.place, loop.arguments, loop.first + i))
+        return Step("loop", g, loop.calls, loop.source)
+
+    def _op(self, g: Group, instruction: Instruction) -> Step:
+        op, attributes = instruction.operator, instruction.attributes
+        arrays = tuple(self.array(v) if isinstance(v, Value) else v for v in instruction.inputs)
+        if op.view:
+            seen = op.bind(op.reference, arrays, attributes)
+            outs = seen if isinstance(seen, tuple) else (seen,)
+            if all(np.may_share_memory(o, arrays[0]) for o in outs) or not outs[0].size:
+                self._arrays.update(zip(instruction.outputs, outs, strict=True))
+                return Step("view", g, [])
+            for value, out in zip(instruction.outputs, outs, strict=True):
+                self._arrays[value] = np.empty(out.shape, out.dtype)
+        self._load(instruction)
+        run = op.run or make_runner(op)
+        op.run = run
+        places = [self._arrays[v] for v in instruction.outputs]
+        checks = self._checks(instruction)
+        launches = None
+        if not op.view and not op.random and numba_available() and op.kernel("cpu") is not None:
+            launches = record(lambda: run(arrays, attributes), places, lambda: self._shake(instruction), self._scratch)
+        if launches is not None:
+            return Step("kernels", g, [*checks, *launches])
+        return Step("operator", g, [*checks, (_compute, (run, arrays, attributes, places))])
+
+    def _checks(self, instruction: Instruction) -> list[Any]:
+        """The operator's own validation, for operators whose arguments may be wrong in their values: indices, labels, masks."""
+        op = instruction.operator
+        if op.prepare is None or op.variadic:
+            return []
+        if not any(isinstance(v, Value) and v.kind != "constant" and v.dtype.kind in "iub" for v in instruction.inputs):
+            return []
+        tensors = tuple(wrap(self.array(v)) if isinstance(v, Value) else v for v in instruction.inputs)
+        try:
+            op.bind(op.prepare, tensors, instruction.attributes)
+        except TypeError:
+            return []
+        return [(op.bind, (op.prepare, tensors, instruction.attributes))]
+
+    def _load(self, instruction: Instruction) -> None:
+        """Puts the recorded values where the instruction reads them."""
+        for value in instruction.inputs:
+            if isinstance(value, Value) and value.kind == "computed":
+                root = self._root.get(value, value)
+                if root.kind == "computed":
+                    self._arrays[root][...] = root.array
+
+    def _shake(self, instruction: Instruction) -> Callable[[], None]:
+        """Gives everything the instruction reads other values, floats between half of what they were and all of it, so that they stay
+        where its function is defined; returns what puts them back."""
+        moved: list[tuple[np.ndarray, np.ndarray]] = []
+        seen: set[int] = set()
+        for value in instruction.inputs:
+            if not isinstance(value, Value):
+                continue
+            array = self.array(self._root.get(value, value))
+            if id(array) in seen or not array.flags.writeable or value.kind == "constant":
+                continue
+            seen.add(id(array))
+            moved.append((array, array.copy()))
+            array[...] = np.roll(array.reshape(-1), 1).reshape(array.shape)
+            if array.dtype.kind == "f":
+                array *= (1 - 0.5 * np.modf(np.arange(array.size) * 0.618)[0]).reshape(array.shape).astype(array.dtype)
+
+        def undo() -> None:
+            for array, before in moved:
+                array[...] = before
+
+        return undo
+
+    def _call(self, g: Group, instruction: Instruction) -> Step:
+        arguments = map_structure(instruction.arguments, lambda v: self._tensor(v) if isinstance(v, Value) else v)
+        places = [self._arrays[v] for v in values_in(instruction.result)]
+        return Step("call", g, [(_replay, (instruction.operator, *arguments, places))])
+
+    def _tensor(self, value: Value) -> Tensor:
+        if value.kind in ("state", "gradient") and value.tensor is not None:
+            return value.tensor if value.kind == "state" else value.tensor.grad  # type: ignore[return-value]
+        return wrap(self.array(value))
+
+    def _store(self, g: Group, instruction: Instruction) -> Step:
+        target, value = instruction.inputs
+        return Step("store", g, [(_overwrite, (target.tensor, self.array(target), self.array(value)))])
+
+    def _gradient(self, g: Group, instruction: Instruction) -> Step:
+        leaf: Any = instruction.leaf
+        array = self.array(instruction.inputs[0]) if instruction.inputs else None
+        self._lend = [(t, a) for t, a in self._lend if t is not leaf]
+        if array is not None:
+            self._lend.append((leaf, array))
+        return Step("gradient", g, [(_give, (leaf, None if array is None else wrap(array)))])
+
+
+def _leaves(structure: Any) -> list[Any]:
+    found: list[Any] = []
+    map_structure(structure, found.append)
+    return found
+
+
+def _never(_: Instruction) -> bool:
+    return False
+
+
+def _compute(run: Any, arrays: tuple[Any, ...], attributes: tuple[Any, ...], places: Sequence[np.ndarray]) -> None:
+    out = run(arrays, attributes)
+    for place, o in zip(places, out if type(out) is tuple else (out,), strict=True):
+        if o.shape != place.shape:
+            raise RuntimeError(
+                f"compile: an operator gave shape {o.shape} where it gave {place.shape} when recorded: its declaration lacks values_shape"
+            )
+        place[...] = o
+
+
+def _replay(function: Callable[..., Any], args: Any, kwargs: Any, places: Sequence[np.ndarray]) -> None:
+    result = function(*args, **kwargs)
+    if places:
+        found: list[Tensor] = []
+        map_structure(result, lambda v: found.append(v) if isinstance(v, Tensor) else None)
+        for place, tensor in zip(places, found, strict=True):
+            place[...] = tensor._data
+
+
+def _overwrite(tensor: Tensor, array: np.ndarray, value: np.ndarray) -> None:
+    array[...] = value
+    if tensor._storage is not None:
+        tensor._storage.version += 1
+
+
+def _give(leaf: Tensor, gradient: Tensor | None) -> None:
+    leaf._grad = gradient
+
+
+__all__ = ["END", "Layout", "Plan", "Step"]
