@@ -8,6 +8,8 @@ A transposed convolution is `conv_input_grad` under another name.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from .sliding import (
     convolve,
     convolve_input_grad,
     convolve_weight_grad,
+    hashable,
     output_sizes,
     padding_pairs,
     spatial_tuple,
@@ -33,6 +36,21 @@ def check_groups(name: str, groups) -> int:
     if groups < 1:
         raise ValueError(f"{name}: groups must be at least 1, got {groups}")
     return groups.__index__()
+
+
+class Facts(NamedTuple):
+    """What the checks look at of a tensor, so that they are made once for all that are alike."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+def facts(tensor) -> Facts | None:
+    return None if tensor is None else Facts(tensor.shape, tensor.dtype)
 
 
 def check_operands(name: str, rank: int, input, weight, bias, layout: str) -> None:
@@ -51,8 +69,15 @@ def check_operands(name: str, rank: int, input, weight, bias, layout: str) -> No
 
 
 def prepare_conv(name: str, rank: int, input, weight, bias, stride, padding, dilation, groups):
-    check_operands(name, rank, input, weight, bias, "out_channels, in_channels / groups")
     groups = check_groups(name, groups)
+    settings = hashable(stride), hashable(padding), hashable(dilation), groups
+    return input, weight, bias, *_conv_settings(name, rank, facts(input), facts(weight), facts(bias), *settings), groups
+
+
+@lru_cache(maxsize=512, typed=True)
+def _conv_settings(name: str, rank: int, input: Facts, weight: Facts, bias: Facts | None, stride, padding, dilation, groups):
+    """Stride, padding and dilation, checked with all the shapes."""
+    check_operands(name, rank, input, weight, bias, "out_channels, in_channels / groups")
     channels, axis = input.shape[-rank - 1], input.ndim - rank - 1
     if weight.shape[1] * groups != channels:
         times = f" x {groups} groups" if groups > 1 else ""
@@ -74,7 +99,7 @@ def prepare_conv(name: str, rank: int, input, weight, bias, stride, padding, dil
             f"{name}: a kernel of size {kernel[i]} with dilation {dilation[i]} does not fit into axis {i - rank} of the "
             f"input, which has size {input.shape[i - rank]} + padding {before} + {after}"
         )
-    return input, weight, bias, stride, padding, dilation, groups
+    return stride, padding, dilation
 
 
 # ---- the rules, in Tensor operators ---------------------------------------------------------------------------------------
@@ -156,6 +181,22 @@ def _check_adjoint(name: str, grad_output, input_size, kernel, stride, padding, 
         )
 
 
+@lru_cache(maxsize=512, typed=True)
+def _input_grad_settings(grad_output: Facts, weight: Facts, input_size, stride, padding, dilation):
+    """Input size, stride, padding and dilation of `conv_input_grad`, checked with the shapes."""
+    name, rank = "conv_input_grad", weight.ndim - 2
+    check_operands(name, rank, grad_output, weight, None, "out_channels, in_channels / groups")
+    stride, padding, dilation = canonical(name, weight.shape[2:], stride, padding, dilation)
+    if grad_output.shape[-rank - 1] != weight.shape[0]:
+        raise ValueError(
+            f"{name}: grad_output of shape {grad_output.shape} has {grad_output.shape[-rank - 1]} channels, axis 0 of "
+            f"weight of shape {weight.shape} has {weight.shape[0]}"
+        )
+    input_size = spatial_tuple(name, "input_size", input_size, rank, 1)
+    _check_adjoint(name, grad_output, input_size, weight.shape[2:], stride, padding, dilation)
+    return input_size, stride, padding, dilation
+
+
 def _input_grad_domain(draw):
     grad_output, input, weight, attributes = _adjoint_example(draw)
     return call(grad_output, weight, input.shape[-(weight.ndim - 2) :], *attributes)
@@ -179,17 +220,9 @@ class conv_input_grad(Op):
     """
 
     def prepare(grad_output, weight, input_size, stride=1, padding=0, dilation=1, groups=1):
-        name, rank = "conv_input_grad", weight.ndim - 2
-        check_operands(name, rank, grad_output, weight, None, "out_channels, in_channels / groups")
-        stride, padding, dilation = canonical(name, weight.shape[2:], stride, padding, dilation)
-        if grad_output.shape[-rank - 1] != weight.shape[0]:
-            raise ValueError(
-                f"{name}: grad_output of shape {grad_output.shape} has {grad_output.shape[-rank - 1]} channels, axis 0 of "
-                f"weight of shape {weight.shape} has {weight.shape[0]}"
-            )
-        input_size = spatial_tuple(name, "input_size", tuple(input_size), rank, 1)
-        _check_adjoint(name, grad_output, input_size, weight.shape[2:], stride, padding, dilation)
-        return grad_output, weight, input_size, stride, padding, dilation, check_groups(name, groups)
+        groups = check_groups("conv_input_grad", groups)
+        settings = tuple(input_size), hashable(stride), hashable(padding), hashable(dilation)
+        return grad_output, weight, *_input_grad_settings(facts(grad_output), facts(weight), *settings), groups
 
     def reference(
         grad_output: Array, weight: Array, input_size, stride=1, padding=0, dilation=1, groups: int = 1
@@ -202,6 +235,27 @@ class conv_input_grad(Op):
 
     def grad_weight(upstream, grad_output, ctx, stride, padding, dilation, groups):
         return tg.conv_weight_grad(grad_output, upstream, ctx.input_shapes[1][2:], stride, padding, dilation, groups)
+
+
+@lru_cache(maxsize=512, typed=True)
+def _weight_grad_settings(grad_output: Facts, input: Facts, kernel_size, stride, padding, dilation, groups):
+    """Kernel size, stride, padding and dilation of `conv_weight_grad`, checked with the shapes."""
+    name, rank = "conv_weight_grad", len(kernel_size)
+    same_dtype(name, grad_output=grad_output, input=input)
+    kernel_size = spatial_tuple(name, "kernel_size", kernel_size, rank, 1)
+    stride, padding, dilation = canonical(name, kernel_size, stride, padding, dilation)
+    if (
+        grad_output.ndim != input.ndim
+        or input.ndim not in (rank + 1, rank + 2)
+        or grad_output.shape[: -rank - 1] != input.shape[: -rank - 1]
+    ):
+        raise ValueError(
+            f"{name}: grad_output of shape {grad_output.shape} and input of shape {input.shape} do not fit together"
+        )
+    if grad_output.shape[-rank - 1] % groups or input.shape[-rank - 1] % groups:
+        raise ValueError(f"{name}: the channels of {grad_output.shape} and {input.shape} do not divide into {groups} groups")
+    _check_adjoint(name, grad_output, input.shape[-rank:], kernel_size, stride, padding, dilation)
+    return kernel_size, stride, padding, dilation
 
 
 def _weight_grad_domain(draw):
@@ -226,25 +280,9 @@ class conv_weight_grad(Op):
     """
 
     def prepare(grad_output, input, kernel_size, stride=1, padding=0, dilation=1, groups=1):
-        name, rank = "conv_weight_grad", len(kernel_size)
-        same_dtype(name, grad_output=grad_output, input=input)
-        groups = check_groups(name, groups)
-        kernel_size = spatial_tuple(name, "kernel_size", tuple(kernel_size), rank, 1)
-        stride, padding, dilation = canonical(name, kernel_size, stride, padding, dilation)
-        if (
-            grad_output.ndim != input.ndim
-            or input.ndim not in (rank + 1, rank + 2)
-            or grad_output.shape[: -rank - 1] != input.shape[: -rank - 1]
-        ):
-            raise ValueError(
-                f"{name}: grad_output of shape {grad_output.shape} and input of shape {input.shape} do not fit together"
-            )
-        if grad_output.shape[-rank - 1] % groups or input.shape[-rank - 1] % groups:
-            raise ValueError(
-                f"{name}: the channels of {grad_output.shape} and {input.shape} do not divide into {groups} groups"
-            )
-        _check_adjoint(name, grad_output, input.shape[-rank:], kernel_size, stride, padding, dilation)
-        return grad_output, input, kernel_size, stride, padding, dilation, groups
+        groups = check_groups("conv_weight_grad", groups)
+        settings = tuple(kernel_size), hashable(stride), hashable(padding), hashable(dilation), groups
+        return grad_output, input, *_weight_grad_settings(facts(grad_output), facts(input), *settings), groups
 
     def reference(
         grad_output: Array, input: Array, kernel_size, stride=1, padding=0, dilation=1, groups: int = 1
@@ -262,6 +300,8 @@ class conv_weight_grad(Op):
 
 class _Convolution(Op):
     """What conv1d, conv2d and conv3d share."""
+
+    followed_by: ClassVar = {"relu": "tinygrad_cv.ops.cpu.conv:conv_relu"}
 
     def reference(
         input: Array, weight: Array, bias: Array | None = None, stride=1, padding: Padding = 0, dilation=1, groups: int = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -124,6 +125,11 @@ def _linear_domain(draw):
     return call(draw.real((*batch, n)), draw.real((*out, n)), draw.choice([None, draw.real(out)]))
 
 
+def linear_relu(input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None):
+    """relu(linear(...)), the relu in the store of the product."""
+    return rows_product(input, weight.T, bias, "relu") if weight.ndim == 2 and input.ndim > 1 else NotImplemented
+
+
 @op("linear", domain=_linear_domain, formula="input @ weight^T + bias", cost=_linear_cost, method=False)
 class linear(Op):
     """y = x W^T + b for x of shape (..., in_features), W (out_features, in_features), b (out_features).
@@ -131,6 +137,8 @@ class linear(Op):
     A weight of shape (in_features), with a 0-d bias, gives one number for each row: shape (...). ValueError if the sizes do not
     fit, TypeError if the dtypes differ.
     """
+
+    followed_by: ClassVar = {"relu": "tinygrad_cv.ops.linear:linear_relu"}
 
     def prepare(input, weight, bias=None):
         if input.dtype != weight.dtype or (bias is not None and bias.dtype != weight.dtype):

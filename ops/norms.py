@@ -9,6 +9,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
+from .bounded_sums import bounded_sum
 from .linalg import require_matrix, with_singular_values
 from .reduction import as_dtype, canonical_dims, dims_of, require_elements, restore_dims, single_dim
 
@@ -37,7 +38,8 @@ def _float_dtype(name: str, x, dtype):
 class vector_norm(Op):
     """The norm of order `ord` over `dim` (an axis, several, or all).
 
-    inf gives the largest |x|, -inf the smallest, 0 the number of nonzeros.
+    inf gives the largest |x|, -inf the smallest, 0 the number of nonzeros. In float32 the norms of order 1 and 2 of any number of
+    elements are off by at most 97 u and 51 u of themselves, u = 2^-24, where squares neither overflow nor underflow.
 
     The gradient is 0 at an element 0 where it would not exist, and where the norm is 0. dtype: what x is converted to
     first. TypeError unless floating; ValueError for the extreme of no elements.
@@ -56,7 +58,7 @@ class vector_norm(Op):
         target = dtype or x.dtype
         x = x.astype(np.float32 if target == np.float16 else target, copy=False)
         if ord == 2:
-            out = np.sqrt(np.add.reduce(x * x, axis=dim, keepdims=keepdim))
+            out = np.sqrt(bounded_sum(x * x, dim, keepdim))
         elif ord == math.inf:
             out = np.maximum.reduce(np.abs(x), axis=dim, keepdims=keepdim)
         elif ord == -math.inf:
@@ -64,9 +66,9 @@ class vector_norm(Op):
         elif ord == 0:
             out = np.add.reduce(x != 0, axis=dim, keepdims=keepdim, dtype=x.dtype)
         elif ord == 1:
-            out = np.add.reduce(np.abs(x), axis=dim, keepdims=keepdim)
+            out = bounded_sum(np.abs(x), dim, keepdim)
         else:
-            out = np.add.reduce(np.abs(x) ** ord, axis=dim, keepdims=keepdim) ** (1 / ord)
+            out = bounded_sum(np.abs(x) ** ord, dim, keepdim) ** (1 / ord)
         return np.asarray(out).astype(target, copy=False)
 
     def grad_x(upstream, x, out, ord, dim, keepdim, ctx):

@@ -13,6 +13,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
+from .bounded_sums import bounded_sum
 
 
 def single_dim(name: str, dim, ndim: int) -> int:
@@ -87,12 +88,12 @@ def restore_dims(reduced, dim: tuple[int, ...], keepdim: bool, shape: tuple[int,
 
 
 def accumulate(input: np.ndarray, dim, keepdim: bool, dtype) -> np.ndarray:
-    """The sum in PyTorch's dtype: integers in int64, float16 accumulated in float32."""
+    """The sum in PyTorch's dtype: integers in int64, float16 accumulated in float32, whose error `bounded_sum` states."""
     kind = input.dtype.kind
     if dtype is None:
         dtype = input.dtype if kind == "f" else np.dtype(np.int64)
-    if dtype == np.float16:
-        return np.asarray(np.add.reduce(input, axis=dim, keepdims=keepdim, dtype=np.float32)).astype(dtype)
+    if dtype in (np.float16, np.float32):
+        return bounded_sum(input.astype(np.float32, copy=False), dim, keepdim).astype(dtype, copy=False)
     if dim is not None and len(dim) == input.ndim:
         dim = None
     elif dim is not None and len(dim) == 1:
@@ -267,7 +268,7 @@ class logsumexp(Op):
         wide = input.astype(np.float32) if input.dtype == np.float16 else input
         top = np.maximum.reduce(wide, axis=dim, keepdims=True, initial=-np.inf)
         top = np.where(np.isfinite(top), top, 0).astype(wide.dtype)
-        total = np.log(np.add.reduce(np.exp(wide - top), axis=dim, keepdims=True)) + top
+        total = np.log(bounded_sum(np.exp(wide - top), dim, True)) + top
         total = total.astype(input.dtype, copy=False)
         return total if keepdim else total.reshape([s for i, s in enumerate(input.shape) if i not in dim])
 
@@ -355,10 +356,7 @@ class sum_to_size(Op):
         axes = stretched_axes(input.shape, shape)
         if not axes:
             return input.copy()
-        dtype = np.int64 if input.dtype.kind in "biu" else np.float32 if input.dtype == np.float16 else input.dtype
-        out = np.asarray(np.add.reduce(input, axis=axes, dtype=dtype))
-        if input.dtype == np.float16:
-            out = out.astype(input.dtype)
+        out = np.asarray(accumulate(input, axes, False, None))
         return out if out.shape == shape else out.reshape(shape)  # no view where none is needed: backward may keep the array
 
     def grad_input(upstream, ctx):

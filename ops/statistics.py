@@ -9,6 +9,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
+from .bounded_sums import bounded_sum
 from .extrema import pick, scatter_chosen
 from .reduction import canonical_dims, dims_of, require_elements, restore_dims, single_dim
 
@@ -39,13 +40,18 @@ def _prepare_moment(name: str, input, dim, unbiased, keepdim, correction):
 
 
 def _moments(input: np.ndarray, dim, keepdim: bool, correction) -> tuple[np.ndarray, np.ndarray]:
-    """(variance, mean), in two passes; for float16 both in float32."""
+    """(variance, mean), in two passes; for float16 both in float32.
+
+    With bounded sums, u = 2^-24 for float32, M = the mean of |input| and n elements each, however many they are:
+
+        |error of mean| <= 98 u M        |error of variance| <= 102 u variance + n / (n - correction) (99 u M)^2
+    """
     wide = input.astype(np.float32) if input.dtype == np.float16 else input
     count = _count(input.shape, dim)
-    mean = np.add.reduce(wide, axis=dim, keepdims=True) / wide.dtype.type(count)
+    mean = bounded_sum(wide, dim, True) / wide.dtype.type(count)
     deviation = wide - mean
     freedom = wide.dtype.type(max(count - correction, 0))
-    variance = np.asarray(np.add.reduce(deviation * deviation, axis=dim, keepdims=keepdim) / freedom)
+    variance = np.asarray(bounded_sum(deviation * deviation, dim, keepdim) / freedom)
     mean = np.asarray(mean)
     if not keepdim:
         mean = mean.reshape(variance.shape)

@@ -368,6 +368,21 @@ def test_labels_out_of_range_raise_in_a_plan_too() -> None:
         compiled(image(4, 10), tg.tensor([1, 2, 3, 10]))
 
 
+def test_infinities_stay_where_they_are_in_a_plan_too() -> None:
+    """Winograd tiles would spread an infinity over their outputs: the choice to convolve directly is made anew in every call."""
+    tg.manual_seed(0)
+    layer = nn.Conv2d(32, 32, 3, padding=1)
+    compiled = tg.compile(layer)
+    with tg.no_grad():
+        for value in (1.0, 1.0, 1.0, np.inf, 2.0):
+            x = image(4, 32, 32, 32)
+            x[0, 0, 5, 5] = value
+            got, expected = compiled(x).numpy(), layer(x).numpy()
+            assert np.array_equal(np.isfinite(got), np.isfinite(expected))
+            np.testing.assert_array_equal(got, expected)
+    assert plans(compiled)
+
+
 def test_probabilities_out_of_range_raise_in_a_plan_too() -> None:
     compiled = tg.compile(nn.functional.binary_cross_entropy)
     for _ in range(3):
@@ -508,6 +523,24 @@ def test_equal_and_unneeded_operators_are_left_out_and_chains_become_one_loop() 
     assert len(loops) == 1 and len(loops[0].operators) == 6
     assert {n.scope for n in plan.graph if n.kind == "operator"} == {"loop 0"}
     assert all(f"test_compile.py:{line}" in loops[0].source for line in (loops[0].lines[0].split(":")[1],))
+
+
+def test_a_relu_is_done_by_the_convolution_or_product_before_it() -> None:
+    tg.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 7), nn.ReLU(), nn.Linear(7, 3))
+    compiled = tg.compile(plain)
+    for _ in range(4):
+        x = image(3, 2, 6, 6)
+        found = []
+        for model in (plain, compiled):
+            plain.zero_grad()
+            out = model(x)
+            (out * out).sum().backward()
+            found.append([out.detach(), *(p.grad for p in plain.parameters())])
+        for expected, got in zip(*found, strict=True):
+            close(got, expected)
+    (plan,) = plans(compiled)
+    assert {s.operators for s in plan.steps if "relu" in s.operators} == {("conv2d", "relu"), ("linear", "relu")}
 
 
 @pytest.mark.parametrize(

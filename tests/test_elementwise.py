@@ -39,7 +39,9 @@ NUMPY_NAMES = (
 LIBRARY = {
     **{name: getattr(np, name) for name in NUMPY_NAMES.split()},
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2, "asinh": np.arcsinh, "acosh": np.arccosh,
-    "atanh": np.arctanh, "erf": math.erf, "erfc": math.erfc, "rsqrt": lambda x: 1 / np.sqrt(x),
+    "atanh": np.arctanh, "erf": math.erf, "erfc": math.erfc,
+    "normal_cdf": lambda x: math.erfc(-x / math.sqrt(2)) / 2,
+    "normal_pdf": lambda x: math.exp(-x * x / 2) / math.sqrt(2 * math.pi), "rsqrt": lambda x: 1 / np.sqrt(x),
     "pow": lambda x, y: np.power([x], [y])[0], "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
 }  # fmt: skip
 

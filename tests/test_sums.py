@@ -54,3 +54,42 @@ def test_what_numpy_adds_in_turn() -> None:
     assert bounded_sum(np.broadcast_to(tall, (2**25, 2)), (0,)).tolist() == [2**25, 2**25]
     assert bounded_sum(tall, None, True).shape == (1, 1)
     assert bounded_sum(np.ones((100, 2), np.int64), (0,)).dtype == np.int64
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "dim"), SHAPES)
+def test_variances_and_norms_keep_their_bounds(shape: tuple[int, ...], dim, layout: str) -> None:
+    for name, made in kinds(shape).items():
+        x = LAYOUTS[layout](made)
+        wide = x.astype(np.longdouble)
+        average, exact = wide.mean(dim), wide.var(dim, ddof=1)
+        count = x.size // np.size(exact)
+        size = np.abs(wide).mean(dim)
+        variance, mean = (t.numpy() for t in tg.var_mean(tg.from_numpy(x), dim))
+        bound = 102 * U * exact + count / (count - 1) * (99 * U * size) ** 2
+        assert (np.abs(mean - average) <= 98 * U * size).all(), name
+        assert (np.abs(variance - exact) <= bound).all(), name
+        assert (np.abs(tg.std(tg.from_numpy(x), dim).numpy() ** 2.0 - exact) <= bound + 4 * U * exact).all(), name
+        for order, allowed in ((1, 97), (2, 51)):
+            length = (np.abs(wide) ** order).sum(dim) ** (np.longdouble(1) / order)
+            norm = tg.linalg.vector_norm(tg.from_numpy(x), order, dim).numpy()
+            assert (np.abs(norm - length) <= allowed * U * length).all(), (name, order)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "dim"), SHAPES)
+def test_sums_without_kernels_keep_a_bound_too(shape: tuple[int, ...], dim, layout: str) -> None:
+    dims = dim if isinstance(dim, tuple) else None if dim is None else (dim,)
+    for name, made in kinds(shape).items():
+        x = LAYOUTS[layout](made)
+        exact, size = x.sum(dim, dtype=np.longdouble), np.abs(x).sum(dim, dtype=np.longdouble)
+        bound = U * (96 * size + np.abs(exact))
+        assert (np.abs(tg.ops.get("sum").reference(x, dims) - exact) <= bound).all(), name
+        kept = tuple([1 if dims is None or i in dims else n for i, n in enumerate(shape)])
+        assert (np.abs(tg.ops.get("sum_to_size").reference(x, kept).reshape(np.shape(exact)) - exact) <= bound).all(), name
+
+
+def test_halves_are_summed_with_the_same_bound() -> None:
+    x = np.full((102_400, 2), 0.25, np.float16)
+    assert tg.from_numpy(x).sum(0).tolist() == [25_600, 25_600]  # in float16 itself the sum stays at 512
+    assert tg.ops.get("mean").reference(x, (0,)).tolist() == [0.25, 0.25]

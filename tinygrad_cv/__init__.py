@@ -111,10 +111,13 @@ def __getattr__(name: str) -> Any:
         return value
     operator = _find(name)
     if operator is not None:
-        return operator.function
-    if name.endswith("_") and (operator := _find(name[:-1])) is not None and operator.has_inplace:
-        return operator.inplace
-    raise AttributeError(f"module 'tinygrad_cv' has no attribute {name!r}")
+        value = operator.function
+    elif name.endswith("_") and (operator := _find(name[:-1])) is not None and operator.has_inplace:
+        value = operator.inplace
+    else:
+        raise AttributeError(f"module 'tinygrad_cv' has no attribute {name!r}")
+    globals()[name] = value  # found at once from now on; the registry drops it when the operator goes
+    return value
 
 
 def __dir__() -> list[str]:
@@ -122,7 +125,8 @@ def __dir__() -> list[str]:
 
     names = {(n, o.has_inplace) for o in operators() if not o.internal for n in (o.name, *o.aliases) if "." not in n}
     in_place = (name + "_" for name, has_inplace in names if has_inplace)
-    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES, *(name for name, _ in names), *in_place})
+    own = (name for name, value in globals().items() if not hasattr(value, "operator"))  # those kept are listed as operators
+    return sorted({*own, *_LAZY_MODULES, *_LAZY_NAMES, *(name for name, _ in names), *in_place})
 
 
 __all__ = [

@@ -15,6 +15,7 @@ class State(threading.local):
     capture: Any = None  # a graph.Capture while one is recording
     scope: str = ""  # dotted name of the module or composite operator being run
     parts: Any = None  # modules to call in their compiled form, by id, while a call runs that could not be compiled as a whole
+    launches: Any = None  # the list of kernel calls while those of an operator are recorded for a plan
     quiet: bool = False  # floating-point warnings are already silenced by an outer frame
 
 

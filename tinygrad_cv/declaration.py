@@ -39,7 +39,11 @@ class Op:
     quiet: ClassVar[bool] = True  # the reference may raise floating-point warnings, which are silenced
     values_shape: ClassVar[bool] = False  # the shape of the result depends on the values of the operands
     random: ClassVar[bool] = False  # draws random numbers: two calls differ
+    followed_by: ClassVar[
+        Mapping[str, str]
+    ] = {}  # kernels 'module:function' of it and the operator named in one, for compiled plans
     mutates: ClassVar[Sequence[str]] = ()  # tensor parameters it may write to (running statistics)
+    older: ClassVar[Callable[..., str] | None] = None  # `reduction`, from PyTorch's (size_average, reduce, reduction)
 
 
 class Elementwise(Op):
@@ -102,6 +106,7 @@ class Operator:
         self.quiet = declaration.quiet
         self.random = declaration.random
         self.values_shape = declaration.values_shape
+        self.followed_by = declaration.followed_by
         self.outputs = tuple(declaration.outputs)
         self.int_to_float = declaration.int_to_float
         self.scalar = getattr(declaration, "scalar", None)
@@ -116,6 +121,7 @@ class Operator:
         self.prepare: Callable[..., Any] | None = getattr(declaration, "prepare", None)
         self.compose: Callable[..., Any] | None = getattr(declaration, "compose", None)
         self.write: Callable[..., Any] | None = getattr(declaration, "write", None)
+        self.older = declaration.older
         self._read_parameters()
         self._read_keywords(keywords or {})
         self._read_rules()
@@ -139,8 +145,9 @@ class Operator:
 
     @cached_property
     def signature(self) -> inspect.Signature:
-        """The public signature, which is the reference's."""
-        return inspect.signature(self.reference)
+        """The public signature, which is the reference's, with PyTorch's older arguments where the operator has them."""
+        signature = inspect.signature(self.reference)
+        return signature if self.older is None else _with_older(signature)
 
     @cached_property
     def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
@@ -305,6 +312,20 @@ def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
     return (*names[:positional], *starred, *names[positional : positional + keyword])
 
 
+def _with_older(signature: inspect.Signature) -> inspect.Signature:
+    """A loss's signature with `size_average` where its star is, and `reduce` before `reduction`; all may be given by position."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    older = {n: inspect.Parameter(n, kind, default=None) for n in ("size_average", "reduce")}
+    parameters: list[inspect.Parameter] = []
+    for p in signature.parameters.values():
+        if p.kind is p.KEYWORD_ONLY and "size_average" in older:
+            parameters.append(older.pop("size_average"))
+        if p.name == "reduction":
+            parameters.append(older.pop("reduce"))
+        parameters.append(p.replace(kind=kind))
+    return signature.replace(parameters=parameters)
+
+
 class _Missing:
     """The default of a required parameter that has another name too: it may still come under that one."""
 
@@ -357,6 +378,7 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
     from . import dispatch
 
     parameters = list(operator.signature.parameters.values())
+    own = inspect.signature(operator.reference).parameters  # without the older arguments
     defaults = {f"_default_{p.name}": p.default for p in parameters if p.default is not p.empty}
     declared, star, passed, bound = [], False, [], []
     renamed = set(operator.keywords.values())
@@ -375,7 +397,9 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
             late.append(p.name)
         else:
             declared.append(p.name)
-        prefix = f"{p.name}=" if p.kind is p.KEYWORD_ONLY else ""
+        if p.name not in own:
+            continue
+        prefix = f"{p.name}=" if own[p.name].kind is p.KEYWORD_ONLY else ""
         if p.name == operator.variadic:
             value = "t" if p.kind is not p.VAR_POSITIONAL else "*t"
         elif p.name in operator.tensor_params:
@@ -395,9 +419,12 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
     else:
         declared.extend(["out=None"] if star else ["*", "out=None"])
         prepare = "    if out is not None: _refuse_out(_op)\n"
+    if operator.older:
+        older = "size_average, reduce, reduction"
+        prepare += f"    if size_average is not None or reduce is not None: reduction = _older({older})\n"
     if operator.prepare:
         prepare += (
-            f"    try:\n        {names}, = _prepare({', '.join(passed)})\n"
+            f"    try:\n        {', '.join(own)}, = _prepare({', '.join(passed)})\n"
             f"    except AttributeError:\n        _explain(_op, {tensors})\n        raise\n"
         )
     shortcut = ""
@@ -411,7 +438,7 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
     )
     scope: dict[str, Any] = {
         "_op": operator, "_prepare": operator.prepare, "_explain": dispatch.explain_operands, "_apply": dispatch.apply,
-        "_folded": _folded, "_missing": _MISSING, "_refuse_out": _refuse_out,
+        "_older": operator.older, "_folded": _folded, "_missing": _MISSING, "_refuse_out": _refuse_out,
         "_compose": dispatch.compose, "_apply_inplace": dispatch.apply_inplace, **defaults,
     }  # fmt: skip
     exec(compile(text, f"<tinygrad_cv operator {operator.name}>", "exec"), scope)

@@ -8,6 +8,7 @@ is read, is in declaration.py; here are the names, who owns them, and how they a
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -81,6 +82,9 @@ def _enter(operator: Operator) -> None:
     """Puts an operator, its aliases and its methods where they are found; those of one that it replaces go."""
     if operator.name in _operators:
         unregister(operator.name)
+    for name in (operator.name, *operator.aliases):  # an alias may change hands while the operator that had it stays
+        if name in _aliases:
+            _drop(sys.modules[__package__], name, _aliases[name])
     _aliases.pop(operator.name, None)
     _operators[operator.name] = operator
     _aliases.update(dict.fromkeys(operator.aliases, operator))
@@ -168,10 +172,16 @@ def unregister(name: str) -> None:
     operator = _operators.pop(name)
     for alias in [a for a, o in _aliases.items() if o is operator]:
         del _aliases[alias]
-    for attribute in [f"{n}{suffix}" for n in (operator.name, *operator.aliases) for suffix in ("", "_")]:
-        method = tensor_class.__dict__.get(attribute)
-        if getattr(method, "operator", None) is operator:
-            delattr(tensor_class, attribute)
+    for known in (operator.name, *operator.aliases):
+        for place in (tensor_class, sys.modules[__package__]):
+            _drop(place, known, operator)
+
+
+def _drop(place: Any, name: str, operator: Operator) -> None:
+    """Takes the functions of `operator` called `name` off a class or the package, where they are kept once found."""
+    for attribute in (name, name + "_"):
+        if getattr(vars(place).get(attribute), "operator", None) is operator:
+            delattr(place, attribute)
 
 
 __all__ = [

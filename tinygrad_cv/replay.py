@@ -1,4 +1,4 @@
-"""Work beside operators that a compiled plan must do again: random numbers, running statistics, optimizer steps.
+"""What a compiled plan must do again besides kernels: random numbers, running statistics, optimizer steps, choices by values.
 
 A plan (see `compiler`) runs the operators it recorded and no other Python. A function under `replayable` is recorded as one step of
 its own: the plan calls it again, in its place, with the values its tensors have then.
@@ -50,3 +50,14 @@ def left(tensor: Any, how: str) -> None:
     """Tells a recording that values leave the graph, for where no operator or `replayable` function can follow."""
     if state.capture is not None:
         state.capture.left(tensor, how)
+
+
+def choose(predicate: Callable[..., Any], *arrays: Any) -> bool:
+    """bool(predicate(*arrays)), for the Python of a kernel that picks its way by the values of arrays.
+
+    A compiled plan, which repeats the kernel calls of one run, asks again each time, and if the answer differs calls the operator whole.
+    """
+    answer = bool(predicate(*arrays))
+    if state.launches is not None:
+        state.launches.append((choose, (predicate, arrays, answer)))
+    return answer

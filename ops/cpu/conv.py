@@ -23,6 +23,7 @@ import numpy as np
 from tinygrad_cv.kernels.jit import kernel
 from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import call_share, plain, run_shares, share_count, span
+from tinygrad_cv.replay import choose
 
 from ..sliding import padding_pairs
 from . import winograd, winograd_weight
@@ -162,10 +163,9 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
         (n + p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(sizes, totals, dilation, kernel_size, stride, strict=True)
     )
     rows, channels = weight.shape[0] // groups, weight.shape[1]
-    plain_result = scale is None and not relu
-    if plain_result and _by_winograd(input.dtype, weight.shape, stride, dilation, groups):
+    if _by_winograd(input.dtype, weight.shape, stride, dilation, groups):
         if winograd.worth(math.prod(lead), channels, rows, out[1:]):
-            y = winograd.forward(input, weight, bias, padding)
+            y = winograd.forward(input, weight, bias, padding, scale=scale, relu=relu)
             if y is not NotImplemented:
                 return y
     if scale is not None and bias is None:
@@ -176,6 +176,11 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
         plain(input), plain(weight), bias, scale, relu, y.reshape(-1, *out), math.prod(lead), groups, channels, sizes, phases, (1, 1, 1)
     )  # fmt: skip
     return y
+
+
+def conv_relu(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """relu(conv_forward(...)), the relu in the store of the convolution."""
+    return conv_forward(input, weight, bias, stride, padding, dilation, groups, relu=True)
 
 
 def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation, groups):
@@ -204,14 +209,14 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
 
 def conv_input_grad(grad_output, weight, input_size, stride=1, padding=0, dilation=1, groups=1):
     """The adjoint of `conv_forward` in the input: an array with spatial sizes `input_size`."""
-    if winograd.unsupported(grad_output, weight) or not np.isfinite(weight).all():
+    if winograd.unsupported(grad_output, weight) or not choose(winograd.all_finite, weight):
         return NotImplemented
     return _input_grad(grad_output, weight, None, input_size, stride, padding, dilation, groups)
 
 
 def conv_transpose(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The transposed convolution (see `tinygrad_cv.conv_transpose2d`): `conv_input_grad` with a bias."""
-    if winograd.unsupported(input, weight, bias) or not np.isfinite(weight).all():
+    if winograd.unsupported(input, weight, bias) or not choose(winograd.all_finite, weight):
         return NotImplemented
     each = zip(input.shape[2 - weight.ndim :], stride, padding, output_padding, dilation, weight.shape[2:], strict=True)
     sizes = tuple((n - 1) * s - 2 * p + d * (k - 1) + extra + 1 for n, s, p, extra, d, k in each)

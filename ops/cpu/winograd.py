@@ -35,6 +35,7 @@ from numba import literally
 from tinygrad_cv.kernels.jit import kernel
 from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
+from tinygrad_cv.replay import choose
 
 from ..sliding import padding_pairs
 from .gemm_tiles import outer_tile
@@ -276,7 +277,7 @@ def _convolve(x, weight, bias, scale, relu, sizes, out_sizes, before, turned, ti
         kernel, shares, plain(x), flat_weight, u, ends.reshape(-1), y.reshape(-1), scratch, watch, numbers,
         places(*sizes, tile * tiles_w + 2, lanes), places(*out_sizes, tile * tiles_w, lanes), shares,
     )  # fmt: skip
-    return NotImplemented if np.isnan(watch).any() else y
+    return NotImplemented if choose(has_nan, watch) else y
 
 
 def unsupported(*arrays) -> bool:
@@ -284,6 +285,16 @@ def unsupported(*arrays) -> bool:
     return bool(numba.config.DISABLE_JIT) or any(
         a is not None and (a.dtype.kind != "f" or a.dtype.itemsize < 4 or not a.size) for a in arrays
     )
+
+
+def has_nan(array):
+    """Whether an element is NaN."""
+    return np.isnan(array).any()
+
+
+def all_finite(array):
+    """Whether no element is NaN or infinite."""
+    return np.isfinite(array).all()
 
 
 def forward(input, weight, bias=None, padding=(0, 0), tile=None, scale=None, relu=False):

@@ -17,11 +17,12 @@ from numba import literally
 from tinygrad_cv.kernels.jit import kernel
 from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
+from tinygrad_cv.replay import choose
 
 from ..sliding import padding_pairs
 from .gemm_tiles import outer_tile
 from .tiles import REGISTER_BYTES, VECTORS, routine, stay_apart
-from .winograd import group_size, unsupported
+from .winograd import group_size, has_nan, unsupported
 from .winograd_choice import best_tile
 from .winograd_pieces import BLOCK, Job, odd, places, spread_tiles, turned_size
 from .winograd_tiles import gather_weights
@@ -187,4 +188,4 @@ def weight_grad(grad_output, input, padding=(0, 0), tile=None):
     )  # fmt: skip
     if parts > 1:
         run_shares(result_kernel, result_shares, sums, out.reshape(-1), watch, numbers, parts, result_shares)
-    return NotImplemented if np.isnan(watch).any() else out
+    return NotImplemented if choose(has_nan, watch) else out

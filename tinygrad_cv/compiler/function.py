@@ -17,7 +17,7 @@ from .._tensor import Tensor, wrap
 from ..autograd import Function, enable_grad
 from ..autograd import grad as autograd_grad
 from ..nn import Module
-from .guards import Guards, Surroundings, settings
+from .guards import Guards, Surroundings, modules_unchanged, settings
 from .plan import Plan
 from .program import Program, difference, simplify
 from .trace import Trace, map_structure, tensors_in
@@ -71,7 +71,8 @@ class CompiledFunction:
         if state.capture is not None or self._busy or state.anomaly:
             return self.function(*args, **kwargs)
         tensors: list[Tensor] = []
-        key = (settings(), _describe((args, kwargs) if kwargs else args, tensors))
+        described = _describe((args, kwargs) if kwargs else args, tensors)
+        key = (settings(), described, _repeated(tensors) if len(tensors) > 1 else None)
         try:
             kind = self._kinds.get(key)
         except TypeError:  # an argument that cannot be a key
@@ -83,7 +84,7 @@ class CompiledFunction:
         if kind.problem is not None:
             return self._as_it_is(args, kwargs)
         if kind.program is not None:
-            if kind.guards is not None and kind.guards.hold():
+            if kind.guards is not None and kind.guards.hold(tensors):
                 return self._run(kind, tensors, args, kwargs)
             kind.forget()
         return self._record(kind, tensors, args, kwargs)
@@ -97,7 +98,9 @@ class CompiledFunction:
         """Runs the call as it is and records it. When two recordings agree, they become the program."""
         kind.recordings += 1
         trace = Trace(tensors)
-        surroundings = Surroundings(self.function, (*args, *kwargs.values()))
+        others: list[Any] = []
+        map_structure((args, kwargs), others.append)
+        surroundings = Surroundings(self.function, others)
         self._busy = True
         state.capture = trace
         try:
@@ -123,6 +126,8 @@ class CompiledFunction:
         before, kind.last = kind.last, (trace, structure)
         if before is not None:
             problem = difference(*before, trace, structure)
+            if problem is None and not (surroundings.unchanged() and modules_unchanged(surroundings.facts)):
+                problem = "it changes a name, a list or an attribute that it relies on, such as a counter"
             if problem is None:
                 kind.program = simplify(trace, structure, gradients)
                 kind.program.open_ended = open_ended
@@ -275,6 +280,12 @@ def _describe(value: Any, tensors: list[Tensor]) -> Any:
     if isinstance(value, dict):
         return dict, tuple([(k, _describe(v, tensors)) for k, v in value.items()])
     return type(value), value
+
+
+def _repeated(tensors: Sequence[Tensor]) -> tuple[int, ...] | None:
+    """For each argument, the first that has the same memory; None if all have memory of their own."""
+    memories = [id(t._data) for t in tensors]
+    return None if len(set(memories)) == len(memories) else tuple([memories.index(m) for m in memories])
 
 
 def compile(model: Any = None, *, fullgraph: bool = False, **torch_options: Any) -> Any:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import numpy as np
 
+from .._state import state
 from ..kernels import memory
+from ..replay import choose
 
 Launch = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -71,10 +74,11 @@ def _recording() -> Iterator[list[Launch]]:
     calls: list[Launch] = []
     plain_call, plain_serial = Kernel.__call__, Kernel.serial
     depth = [0]
+    thread = get_ident()
 
     def noted(plain: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(self: Any, *arguments: Any) -> Any:
-            if depth[0] == 0:
+            if depth[0] == 0 and get_ident() == thread:
                 calls.append((self if name == "__call__" else self.serial, arguments))
             depth[0] += 1
             try:
@@ -86,9 +90,11 @@ def _recording() -> Iterator[list[Launch]]:
 
     Kernel.__call__ = noted(plain_call, "__call__")  # type: ignore[method-assign]
     Kernel.serial = noted(plain_serial, "serial")  # type: ignore[method-assign]
+    state.launches = calls
     try:
         yield calls
     finally:
+        state.launches = None
         Kernel.__call__, Kernel.serial = plain_call, plain_serial  # type: ignore[method-assign]
 
 
@@ -150,13 +156,23 @@ def record(
             for place in places:
                 place.reshape(-1).view(np.uint8)[...] = 0xA5
             scratch.spoil()
-            for function, arguments in launches:
-                function(*arguments)
-            if not all(map(_same_bits, expected, places)):
+            if not run_calls(launches) or not all(map(_same_bits, expected, places)):
                 return None
     finally:
         undo()
     return launches
 
 
-__all__ = ["Launch", "Scratch", "aligned", "record"]
+def run_calls(launches: Sequence[Launch]) -> bool:
+    """Makes recorded calls; False, midway, where a choice by values now falls otherwise."""
+    for function, arguments in launches:
+        if function is choose:
+            predicate, arrays, answer = arguments
+            if bool(predicate(*arrays)) is not answer:
+                return False
+        else:
+            function(*arguments)
+    return True
+
+
+__all__ = ["Launch", "Scratch", "aligned", "record", "run_calls"]

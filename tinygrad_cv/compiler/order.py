@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .trace import Instruction, Value
 
@@ -10,7 +10,10 @@ _MOST_OPERANDS = 24  # arrays of one loop: more would not stay in registers and 
 
 
 class Group:
-    """Instructions that run as one step, in order. `loop`: they are elementwise and become one generated loop, which may end in a sum."""
+    """Instructions that run as one step, in order. `loop`: they are elementwise and become one generated loop, which may end in a sum.
+
+    Two that are no loop are an operator and what follows it in one kernel (see `Op.followed_by`).
+    """
 
     def __init__(self, instructions: Sequence[Instruction], loop: bool) -> None:
         self.instructions = list(instructions)
@@ -121,6 +124,11 @@ def group(
         member.append(1 << position)
         for output in instruction.outputs:
             maker[output] = position
+        p = _leader(instruction, instructions, maker, consumers, member)
+        if p >= 0:
+            _merge(instructions, before, member, p, position)
+            fused[position] = fused[position] and member[position] == 1 << position
+            continue
         if not fused[position]:
             p = maker.get(instruction.inputs[0], -1) if instruction.inputs else -1
             if p >= 0 and fused[p] and summable(instruction):
@@ -135,6 +143,21 @@ def group(
                 continue
             _merge(instructions, before, member, p, position)
     return _emit(instructions, before, member, fused)
+
+
+def _leader(
+    instruction: Instruction, instructions: Sequence[Instruction], maker: Mapping[Value, int], consumers: Mapping[Value, int],
+    member: Sequence[int],
+) -> int:  # fmt: skip
+    """The position of the operator that has a kernel for itself and this instruction together, if nobody else wants its result; else -1."""
+    if instruction.kind != "op" or len(instruction.inputs) != 1 or not isinstance(instruction.inputs[0], Value):
+        return -1
+    value = instruction.inputs[0]
+    p = maker.get(value, -1)
+    if p < 0 or instructions[p].kind != "op" or instruction.name not in instructions[p].operator.followed_by:
+        return -1
+    alone = consumers[value] == 1 << len(member) - 1 and value is instructions[p].outputs[0] and member[p] == 1 << p
+    return p if alone else -1
 
 
 def _merge(instructions: Sequence[Instruction], before: list[int], member: list[int], a: int, b: int) -> None:

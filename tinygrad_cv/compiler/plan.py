@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from .._tensor import Lent, Tensor, wrap
 from ..dispatch import make_runner
 from ..kernels import enabled, numba_available, threads
 from ..kernels.memory import empty
-from .launches import Scratch, aligned, record
+from ..replay import choose
+from .launches import Launch, Scratch, aligned, record, run_calls
 from .loops import Loop, fusible, summable
 from .order import Group, group
 from .program import Program, values_in
@@ -233,7 +235,7 @@ class Plan:
         for g in self.groups:
             wanted.update(g.reads())
             if not g.loop:
-                wanted.update(g.makes())
+                wanted.update(g.instructions[-1].outputs)
         return wanted
 
     def array(self, value: Value) -> np.ndarray:
@@ -261,6 +263,8 @@ class Plan:
     def _step(self, g: Group) -> Step:
         if g.loop:
             return self._loop(g)
+        if len(g.instructions) > 1:
+            return self._followed(g)
         (instruction,) = g.instructions
         if instruction.kind == "boundary":
             return Step("boundary", g, [])
@@ -293,12 +297,36 @@ class Plan:
         op.run = run
         places = [self._arrays[v] for v in instruction.outputs]
         checks = self._checks(instruction)
-        launches = None
-        if not op.view and not op.random and numba_available() and op.kernel("cpu") is not None:
-            launches = record(lambda: run(arrays, attributes), places, lambda: self._shake(instruction), self._scratch)
-        if launches is not None:
-            return Step("kernels", g, [*checks, *launches])
-        return Step("operator", g, [*checks, (_compute, (run, arrays, attributes, places))])
+        whole = (run, arrays, attributes, places)
+        if op.view or op.random or not numba_available() or op.kernel("cpu") is None:
+            return Step("operator", g, [*checks, (_compute, whole)])
+        return self._by_launches(g, instruction, whole, checks)
+
+    def _followed(self, g: Group) -> Step:
+        """An operator and the one that follows it, by a kernel that does both."""
+        first, second = g.instructions
+        arrays = tuple(self.array(v) if isinstance(v, Value) else v for v in first.inputs)
+        op, attributes = first.operator, first.attributes
+        module, _, name = op.followed_by[second.name].partition(":")
+        together = getattr(importlib.import_module(module), name)
+        one, other = op.run or make_runner(op), second.operator.run or make_runner(second.operator)
+
+        def run(arrays: tuple[Any, ...], attributes: tuple[Any, ...]) -> Any:
+            out = op.bind(together, arrays, attributes)
+            return other((one(arrays, attributes),), second.attributes) if out is NotImplemented else out
+
+        self._load(first)
+        return self._by_launches(g, first, (run, arrays, attributes, [self._arrays[second.outputs[0]]]), [])
+
+    def _by_launches(self, g: Group, instruction: Instruction, whole: Any, checks: list[Any]) -> Step:
+        """The step of a heavy operator: the kernel calls that it makes, or itself where they alone do not do it."""
+        run, arrays, attributes, places = whole
+        launches = record(lambda: run(arrays, attributes), places, lambda: self._shake(instruction), self._scratch)
+        if launches is None:
+            return Step("operator", g, [*checks, (_compute, whole)])
+        if any(function is choose for function, _ in launches):
+            return Step("kernels", g, [*checks, (_compute_by, (launches, *whole))])
+        return Step("kernels", g, [*checks, *launches])
 
     def _checks(self, instruction: Instruction) -> list[Any]:
         """The operator's own validation, for operators whose arguments may be wrong in their values: indices, labels, masks."""
@@ -386,6 +414,11 @@ def _compute(run: Any, arrays: tuple[Any, ...], attributes: tuple[Any, ...], pla
                 f"compile: an operator gave shape {o.shape} where it gave {place.shape} when recorded: its declaration lacks values_shape"
             )
         place[...] = o
+
+
+def _compute_by(launches: Sequence[Launch], *whole: Any) -> None:
+    if not run_calls(launches):
+        _compute(*whole)
 
 
 def _replay(function: Callable[..., Any], args: Any, kwargs: Any, places: Sequence[np.ndarray]) -> None:

@@ -148,7 +148,7 @@ class Trace(Capture):
         self._arrays: dict[int, Value] = {}
         self._outputs: dict[Node, tuple[Value, ...]] = {}
         self._given: dict[tuple[Node, int], Value] = {}
-        self._made: dict[int, Value] = {}
+        self._made: list[np.ndarray] = []
         self._viewed: set[int] = set()  # arrays of which a view was taken
         self._results: list[weakref.ref[Tensor]] = []
         self._leaves: dict[int, Tensor] = {}
@@ -200,6 +200,7 @@ class Trace(Capture):
             self._results.append(weakref.ref(tensor))
         if op.view and isinstance(inputs[0], Value):
             self._viewed.add(id(inputs[0].array))
+            self._viewed.update(id(t._base._data) for t in outputs if t._base is not None)
             self._viewed.update(id(v.array) for v in values)
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -247,7 +248,8 @@ class Trace(Capture):
         return result
 
     def made(self, tensor: Tensor) -> None:
-        self._made[id(tensor._data)] = self._arrays[id(tensor._data)] = self._new("constant", tensor._data)
+        self._made.append(tensor._data)  # alive, so that nothing else gets its id
+        self._arrays[id(tensor._data)] = self._new("constant", tensor._data.copy())  # the tensor may be written to
 
     def wrote(self, target: Tensor, result: Tensor) -> None:
         if self.problem is not None:
@@ -260,11 +262,19 @@ class Trace(Capture):
         if known.kind == "input":
             self.give_up("it writes to one of its arguments")
         elif known.kind in ("state", "gradient"):
+            if any([np.may_share_memory(v.array, target._data) for v in self.inputs]):
+                self.give_up("it writes to memory of one of its arguments")
             self.instructions.append(Instruction("store", (known, value), source=_location()))
             after = self._new(known.kind, target._data, known.tensor)
             self._arrays[id(target._data)] = self._outside[id(target._data)] = after
         else:
             self._arrays[id(target._data)] = value
+            for node, values in self._outputs.items():  # under no_grad, or through .detach(), the tensor's node stays what it was
+                if known in values:
+                    self._outputs[node] = tuple(value if v is known else v for v in values)
+            for leaf in self._leaves.values():
+                if isinstance(leaf._grad, Tensor) and leaf._grad._data is target._data:
+                    self.instructions.append(Instruction("gradient", (value,), leaf=leaf, source=_location()))
 
     def gradient(self, leaf: Tensor, value: Tensor | None) -> None:
         if self.problem is not None:

@@ -20,7 +20,7 @@ _SMALLEST = 1 << 16  # bytes; smaller arrays come cheaply from the allocator
 _LIMIT = 1 << 30  # bytes kept at most; what comes back beyond that is given to the operating system
 _ALIGNMENT = 64
 
-_free: dict[int, list[tuple[np.ndarray, int]]] = {}
+_free: dict[int, list[Block]] = {}
 _kept = 0
 _leased = 0  # bytes in arrays that live; a plain += is enough: Python switches threads only at calls and at the ends of loops
 _peak = 0
@@ -40,24 +40,26 @@ def provided(provider: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray]) -
         _provider = before
 
 
-class Lease:
-    """The base of an array whose memory comes from here. It gives the memory back when it dies."""
+class Block(np.ndarray):
+    """Memory that is used again and again, as bytes. A type of its own, so that NumPy does not shorten base chains past a Lease."""
 
-    __slots__ = ("__array_interface__", "__weakref__", "block", "size")
+    __slots__ = ()
 
-    __array_interface__: dict[str, Any]
 
-    def __init__(self, size: int, block: tuple[np.ndarray, int]) -> None:
-        self.size, self.block = size, block
+class Lease(np.ndarray):
+    """A view of a Block, and the base of the array that has it for now. It gives the memory back when it dies."""
+
+    __slots__ = ()
 
     def __del__(self) -> None:
         global _kept, _leased
         if _free is None:  # Python is shutting down
             return
-        _leased -= self.size
-        if _kept + self.size <= _LIMIT:
-            _kept += self.size
-            _free.setdefault(self.size, []).append(self.block)
+        size = self.nbytes
+        _leased -= size
+        if _kept + size <= _LIMIT:
+            _kept += size
+            _free.setdefault(size, []).append(self.base)  # type: ignore[arg-type]
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -75,13 +77,12 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         _kept -= size
     except LookupError:
         raw = np.empty(size + _ALIGNMENT, np.uint8)
-        block = (raw, -(-raw.ctypes.data // _ALIGNMENT) * _ALIGNMENT)
+        start = -raw.ctypes.data % _ALIGNMENT
+        block = raw[start : start + size].view(Block)
     _leased += size
     if _leased > _peak:
         _peak = _leased
-    lease = Lease(size, block)
-    lease.__array_interface__ = {"data": (block[1], False), "shape": shape, "typestr": dtype.str, "version": 3}
-    return np.asarray(lease)
+    return np.ndarray(shape, dtype, block.view(Lease))
 
 
 def empty_like(array: np.ndarray) -> np.ndarray:
