@@ -8,6 +8,7 @@ import tinygrad_cv as tg
 
 from ..dispatch import check_writable, finish_inplace
 from ..extend import Array, Composite, Op, Tensor, call, no_grad, op
+from .gathering import within
 
 
 def _check_table(name: str, input, weight, padding_idx: int | None) -> int | None:
@@ -20,7 +21,7 @@ def _check_table(name: str, input, weight, padding_idx: int | None) -> int | Non
     if weight.ndim != 2:
         raise ValueError(f"{name}: weight must have shape (num_embeddings, embedding_dim), got {weight.shape}")
     rows, indices = weight.shape[0], input._data
-    if indices.size and (indices.max() >= rows or indices.min() < 0):
+    if not within(indices, rows):
         where = tuple(np.argwhere((indices >= rows) | (indices < 0))[0].tolist())
         raise IndexError(f"{name}: index {indices[where]} at {where} of input is out of range for a table of {rows} rows")
     if padding_idx is None:
@@ -94,7 +95,14 @@ def _lookup_domain(draw):
     return call(draw.integers(draw.shape((0, 2)), 0, rows), draw.real((rows, width)), None, False)
 
 
-@op("embedding_lookup", domain=_lookup_domain, formula="out[...] = weight[input[...]]", method=False, internal=True)
+@op(
+    "embedding_lookup",
+    domain=_lookup_domain,
+    formula="out[...] = weight[input[...]]",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.gathering:embedding_lookup"},
+    method=False,
+    internal=True,
+)
 class embedding_lookup(Op):
     """`embedding` without its in-place renormalisation. The gradient skips padding_idx and divides by counts where asked to."""
 

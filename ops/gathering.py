@@ -11,6 +11,15 @@ from .arithmetic import held_by
 from .shape import canonical_axis
 
 
+def within(values: np.ndarray, size: int, lowest: int = 0) -> bool:
+    """Whether all integers in `values` lie in lowest .. size - 1."""
+    if not values.size:
+        return True
+    if lowest == 0 and values.dtype == np.int64:  # in one pass: as unsigned numbers, negative ones are the largest
+        return bool(values.view(np.uint64).max() < size)
+    return bool(values.min() >= lowest and values.max() < size)
+
+
 def check_positions(name: str, index, size: int, axis: int, argument: str = "index", lowest: int = 0) -> None:
     """TypeError unless `index` is a Tensor of integers, IndexError unless all lie in lowest .. size - 1."""
     if not isinstance(index, Tensor):
@@ -18,7 +27,7 @@ def check_positions(name: str, index, size: int, axis: int, argument: str = "ind
     values = index._data
     if values.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers in `{argument}`, got {values.dtype}; use .long()")
-    if values.size and (values.min() < lowest or values.max() >= size):
+    if not within(values, size, lowest):
         bad = values[(values < lowest) | (values >= size)].flat[0]
         raise IndexError(f"{name}: `{argument}` holds {bad}, which is out of range for axis {axis} of size {size}")
 
@@ -49,7 +58,12 @@ def grid_domain(draw):
     return draw.real(shape), draw.choice([dim, dim - len(shape)]), draw.integers(grid, 0, shape[dim])
 
 
-@op("gather", domain=lambda draw: call(*grid_domain(draw)), formula="out[i, j, k] = input[i, index[i, j, k], k] for dim = 1")
+@op(
+    "gather",
+    domain=lambda draw: call(*grid_domain(draw)),
+    formula="out[i, j, k] = input[i, index[i, j, k], k] for dim = 1",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.gathering:gather"},
+)
 class gather(Op):
     """The elements of `input` at positions `index` along axis `dim`; the result has the shape of `index`.
 
@@ -90,7 +104,12 @@ def _line_domain(draw):
     return draw.real(shape), draw.choice([dim, dim - len(shape)]), index
 
 
-@op("index_select", domain=lambda draw: call(*_line_domain(draw)), formula="out[i, j, k] = input[i, index[j], k] for dim = 1")
+@op(
+    "index_select",
+    domain=lambda draw: call(*_line_domain(draw)),
+    formula="out[i, j, k] = input[i, index[j], k] for dim = 1",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.gathering:index_select"},
+)
 class index_select(Op):
     """The slices of `input` at positions `index` (1-D integers) along axis `dim`, in new memory. IndexError out of range."""
 
@@ -128,6 +147,7 @@ def _slices_domain(draw, **attributes):
     "index_add",
     domain=lambda draw: _slices_domain(draw, alpha=[1, 0.5, -2]),
     formula="out = input; out[i, index[j], k] += alpha * source[i, j, k] for dim = 1",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.gathering:index_add"},
     inplace=True,
 )
 class index_add(Op):

@@ -10,7 +10,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..extend import Array, Composite, Op, call, op
-from .cpu.gemm import gemm, rows_product
+from .cpu.gemm import gemm, product, rows_product
 
 
 def same_dtype(name: str, **tensors) -> None:
@@ -66,6 +66,13 @@ def _matmul_domain(draw):
     return call(draw.real(a), draw.real(b))
 
 
+def matmul_into(input: np.ndarray, other: np.ndarray, *, out: np.ndarray):
+    """`matmul` of matrices or of stacks of them, written into `out`; NotImplemented for other shapes."""
+    if input.ndim < 2 or other.ndim < 2 or input.shape[-2] == 1 or other.shape[-1] == 1 or (other.ndim == 2 and input.ndim > 2):
+        return NotImplemented
+    return product(input, other, out)
+
+
 @op(
     "matmul",
     domain=_matmul_domain,
@@ -78,6 +85,8 @@ class matmul(Op):
     ValueError if the inner sizes differ, the leading axes do not broadcast or an operand is 0-d; TypeError if the dtypes
     differ.
     """
+
+    into = "tinygrad_cv.ops.linear:matmul_into"
 
     def prepare(input, other):
         if input.dtype != other.dtype:
@@ -125,9 +134,21 @@ def _linear_domain(draw):
     return call(draw.real((*batch, n)), draw.real((*out, n)), draw.choice([None, draw.real(out)]))
 
 
-def linear_relu(input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None):
-    """relu(linear(...)), the relu in the store of the product."""
-    return rows_product(input, weight.T, bias, "relu") if weight.ndim == 2 and input.ndim > 1 else NotImplemented
+def linear_into(input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, *, out: np.ndarray, activation=None):
+    """linear(...) and an activation, in the store of the product, written into `out`; NotImplemented for other shapes than matrices."""
+    if weight.ndim != 2 or input.ndim != 2:
+        return NotImplemented
+    return product(input, weight.T, out, bias=bias, activation=activation)
+
+
+def linear_relu(input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, *, out: np.ndarray):
+    """relu(linear(...)), as `linear_into`."""
+    return linear_into(input, weight, bias, out=out, activation="relu")
+
+
+def weight_grad_into(input: np.ndarray, other: np.ndarray, *, out: np.ndarray):
+    """`linear_weight_grad` of matrices, written into `out`; NotImplemented for others."""
+    return product(input.T, other, out) if input.ndim == 2 else NotImplemented
 
 
 @op("linear", domain=_linear_domain, formula="input @ weight^T + bias", cost=_linear_cost, method=False)
@@ -138,6 +159,7 @@ class linear(Op):
     fit, TypeError if the dtypes differ.
     """
 
+    into = "tinygrad_cv.ops.linear:linear_into"
     followed_by: ClassVar = {"relu": "tinygrad_cv.ops.linear:linear_relu"}
 
     def prepare(input, weight, bias=None):
@@ -191,6 +213,8 @@ class linear_weight_grad(Op):
 
     The weight gradient of `linear`, in one product.
     """
+
+    into = "tinygrad_cv.ops.linear:weight_grad_into"
 
     def reference(input: Array, other: Array) -> np.ndarray:
         if input.ndim == 2:

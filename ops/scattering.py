@@ -146,6 +146,7 @@ class scatter(Composite):
     "scatter_add",
     domain=_scatter_domain,
     formula="out = input; out[i, index[i, j, k], k] += src[i, j, k] for dim = 1",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.gathering:scatter_add"},
     inplace=True,
 )
 class scatter_add(Op):

@@ -61,10 +61,10 @@ class softmax(Op):
         shifted, total = _shifted(input, dim, dtype)
         return (np.exp(shifted) / total).astype(dtype or input.dtype).reshape(input.shape)
 
-    def grad_input(upstream, out, dim, ctx):
+    def grad_input(upstream, out, dim):
         if out.dtype == np.float16:
-            upstream, out = upstream.float(), out.float()
-        return tg.softmax_backward(upstream, out, dim).to(ctx.input_dtypes[0])
+            return tg.softmax_backward(upstream.float(), out.float(), dim).half()
+        return tg.softmax_backward(upstream, out, dim)
 
 
 @op(
@@ -83,10 +83,10 @@ class log_softmax(Op):
         shifted, total = _shifted(input, dim, dtype)
         return (shifted - np.log(total)).astype(dtype or input.dtype).reshape(input.shape)
 
-    def grad_input(upstream, out, dim, ctx):
+    def grad_input(upstream, out, dim):
         if out.dtype == np.float16:
-            upstream, out = upstream.float(), out.float()
-        return tg.log_softmax_backward(upstream, out, dim).to(ctx.input_dtypes[0])
+            return tg.log_softmax_backward(upstream.float(), out.float(), dim).half()
+        return tg.log_softmax_backward(upstream, out, dim)
 
 
 def _backward_domain(draw):

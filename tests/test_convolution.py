@@ -382,7 +382,7 @@ def test_large_3x3_convolutions_take_the_way_of_fewer_multiplications(kernels, p
     taken = []
     for function in (winograd.forward, winograd.input_grad, winograd_weight.weight_grad):
         module = winograd_weight if function is winograd_weight.weight_grad else winograd
-        monkeypatch.setattr(module, function.__name__, lambda *a, f=function: taken.append(f.__name__) or f(*a))
+        monkeypatch.setattr(module, function.__name__, lambda *a, f=function, **o: taken.append(f.__name__) or f(*a, **o))
     rng = np.random.default_rng(43)
     for shape, filters in (((3, 32, 20, 21), 40), ((1, 24, 33, 30), 32)):
         x, w = rng.standard_normal(shape).astype(np.float32), rng.standard_normal((filters, shape[1], 3, 3)).astype(np.float32)
@@ -455,3 +455,16 @@ def test_thread_count_does_not_change_values(shape, weight, stride, groups):
     shifted[...] = x
     np.testing.assert_array_equal(conv.conv_forward(shifted, w, None, *attributes), out)
     np.testing.assert_array_equal(conv.conv_weight_grad(out, shifted, weight[2:], *attributes), weights)
+
+
+def test_settings_are_checked_again_where_only_their_type_differs():
+    """What was checked is remembered by shape, dtype and setting: 1 and True, or 1 and 1.0, are not one setting."""
+    x, w = tg.ones(1, 2, 5, 5), tg.ones(2, 2, 3, 3)
+    for _ in range(2):
+        assert tg.conv2d(x, w, stride=[1, 1], groups=1).shape == (1, 2, 3, 3)
+        with pytest.raises(TypeError, match="groups must be an integer, got True"):
+            tg.conv2d(x, w, groups=True)
+        with pytest.raises(TypeError, match="conv2d: expected one dtype, got input float32, weight float64"):
+            tg.conv2d(x, w.double())
+        with pytest.raises(ValueError, match="expects 2 x 2 groups input channels"):
+            tg.conv2d(x, w, groups=2)

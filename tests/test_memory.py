@@ -64,3 +64,18 @@ def test_the_end_of_the_process_is_silent() -> None:
     program = "import numpy as np\nfrom tinygrad_cv.kernels import memory\nkept = memory.empty((1 << 20,), np.float32)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_memory_waits_for_the_last_view_and_is_used_again_at_its_alignment() -> None:
+    pool.release()
+    array = pool.empty((130, 131), np.dtype(np.float64))
+    address, before = array.ctypes.data, pool.statistics()["leased"]
+    assert address % 64 == 0 and type(array) is np.ndarray and pool.owns_memory(array) and array.flags.writeable
+    view = array.T[3:, 1:]
+    assert not pool.owns_memory(view)
+    del array
+    assert pool.statistics()["leased"] == before
+    del view
+    assert pool.statistics()["leased"] == before - 130 * 131 * 8
+    again = pool.empty((131, 65, 2, 2), np.dtype(np.float32))
+    assert again.ctypes.data == address and again.dtype == np.float32 and pool.statistics()["leased"] == before

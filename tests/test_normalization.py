@@ -340,3 +340,41 @@ def test_embedding_refuses_what_does_not_fit():
         tg.embedding_bag(tg.tensor([0, 1]), table)
     with pytest.raises(ValueError, match=r"cdist: .*\(2, 3\) and \(2, 4\)"):
         tg.cdist(tg.zeros(2, 3), tg.zeros(2, 4))
+
+
+@pytest.mark.parametrize("shape", [(1031, 257), (70, 1500), (3, 20_000), (16_400, 9), (7, 12, 1033), (5, 6, 40, 41)])
+def test_normalisation_kernels_are_exact_and_the_same_at_any_number_of_threads(shape):
+    """All gradients beside float64, with a mean far from zero; bits do not depend on threads."""
+    rng = np.random.default_rng(4)
+    x, upstream = (
+        rng.standard_normal(shape) + 3 * rng.standard_normal((shape[0],) + (1,) * (len(shape) - 1)) for _ in range(2)
+    )
+    x, upstream = x.astype(np.float32), upstream.astype(np.float32)
+    channels, width = shape[1], shape[-1]
+
+    def run(name, dtype):
+        size = width if name == "layer_norm" else channels
+        weight, bias = np.linspace(0.5, 1.5, size), np.linspace(-1, 1, size)
+        given = [tg.from_numpy(a.astype(dtype)).requires_grad_() for a in (x, weight, bias)]
+        if name == "batch_norm":
+            out = tg.batch_norm(given[0], None, None, *given[1:], True)
+        elif name == "layer_norm":
+            out = tg.layer_norm(given[0], (width,), *given[1:])
+        else:
+            out = tg.group_norm(given[0], 2 - channels % 2, *given[1:])
+        out.backward(tg.from_numpy(upstream.astype(dtype)))
+        return [out.detach().numpy(), *(t.grad.numpy() for t in given)]
+
+    threads = tg.get_num_threads()
+    try:
+        for name in ("batch_norm", "layer_norm", "group_norm"):
+            exact = run(name, np.float64)
+            results = []
+            for number in (1, threads):
+                tg.set_num_threads(number)
+                results.append(run(name, np.float32))
+            for one, two, expected in zip(*results, exact, strict=True):
+                assert np.array_equal(one, two), name
+                assert np.abs(one - expected).max() <= 2e-5 * np.abs(expected).max(), name
+    finally:
+        tg.set_num_threads(threads)

@@ -347,3 +347,25 @@ def test_aliases_have_owners_follow_an_override_and_go_with_the_operator():
     assert not hasattr(tg, "threefold") and not hasattr(x, "threefold") and not hasattr(x, "threefold_")
     with pytest.raises(TypeError, match="keywords must give parameters another name"):
         declare(options={"keywords": {"size": "shape"}})
+
+
+def _times(factor: int) -> Callable[[Any], Any]:
+    def reference(input: Array) -> Any:
+        return input * np.asarray(factor, input.dtype)
+
+    return reference
+
+
+def test_the_packages_functions_change_with_their_operators():
+    """Once looked up they are kept in the package; an override, a new owner of an alias and unregister must all be seen."""
+    x = tg.tensor([2.0])
+    declare(options={"aliases": ("threefold",), "inplace": True})
+    assert [tg.triple(x).item(), tg.threefold(x).item(), tg.triple_(x.clone()).item()] == [6.0] * 3
+    declare(options={"aliases": ("threefold",), "inplace": True, "override": True}, reference=_times(4))
+    assert [tg.triple(x).item(), tg.threefold(x).item(), tg.triple_(x.clone()).item()] == [8.0] * 3
+    declare("five", options={"aliases": ("threefold",), "override": True}, reference=_times(5))
+    assert [tg.triple(x).item(), tg.threefold(x).item(), tg.five(x).item()] == [8.0, 10.0, 10.0]
+    registry.unregister("five")
+    assert tg.triple(x).item() == 8.0 and not hasattr(tg, "five") and not hasattr(tg, "threefold")
+    registry.unregister("triple")
+    assert not hasattr(tg, "triple") and not hasattr(tg, "triple_")

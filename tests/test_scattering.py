@@ -178,3 +178,84 @@ def test_an_extremum_of_nothing(name: str) -> None:
         function(tg.zeros(0, 3), dim=0)
     found = function(tg.zeros(0, 3), dim=1)
     assert (found[0] if isinstance(found, tuple) else found).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "dim", "count"),
+    [
+        ((101, 103), 1, 97),
+        ((101, 103), 0, 97),
+        ((9, 211, 7), 1, 300),
+        ((30_001,), 0, 20_003),
+        ((3, 5, 1000), 2, 700),
+        ((64, 300), 0, 5),
+    ],
+)
+def test_kernels_move_what_numpy_moves(shape: tuple[int, ...], dim: int, count: int, dtype) -> None:
+    """Larger arrays than the property tests have: equal to NumPy bit by bit, at any number of threads, whatever the layout."""
+    rng = np.random.default_rng(5)
+    full = (*shape[:dim], count, *shape[dim + 1 :])
+    x, source = rng.standard_normal(shape).astype(dtype), rng.standard_normal(full).astype(dtype)
+    grid, line = rng.integers(0, shape[dim], full), rng.integers(0, shape[dim], count)
+    places = list(np.ogrid[tuple(slice(n) for n in full)])
+    places[dim] = grid
+    scattered, added, less = x.copy(), x.copy(), x.copy()
+    np.add.at(scattered, tuple(places), source)
+    np.add.at(added, (slice(None),) * dim + (line,), source)
+    np.add.at(less, (slice(None),) * dim + (line,), source * dtype(-0.3))
+    cases = [
+        (lambda a, s, g, i: a.gather(dim, g), np.take_along_axis(x, grid, dim)),
+        (lambda a, s, g, i: a.index_select(dim, i), np.take(x, line, dim)),
+        (lambda a, s, g, i: a.scatter_add(dim, g, s), scattered),
+        (lambda a, s, g, i: a.index_add(dim, i, s), added),
+        (lambda a, s, g, i: a.index_add(dim, i, s, alpha=-0.3), less),
+        (lambda a, s, g, i: a.clone().scatter_add_(dim, g, s), scattered),
+    ]
+    threads = tg.get_num_threads()
+    try:
+        for number in (1, threads):
+            tg.set_num_threads(number)
+            for turn in (lambda a: a, lambda a: np.ascontiguousarray(a.T).T, lambda a: np.repeat(a, 2, -1)[..., ::2]):
+                tensors = [tg.from_numpy(turn(a)) for a in (x, source, grid, line)]
+                for i, (run, expected) in enumerate(cases):
+                    assert np.array_equal(run(*tensors).numpy(), expected), (i, number)
+            narrow = tg.from_numpy(grid.astype(np.int32))
+            assert np.array_equal(tg.from_numpy(x).gather(dim, narrow).numpy(), cases[0][1])
+    finally:
+        tg.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("wrong", [-1, 200, 2**62, -(2**63)])
+def test_positions_out_of_range_are_refused_before_a_kernel_reads_them(wrong: int) -> None:
+    x, grid, line = tg.zeros(200, 50), tg.zeros(200, 50, dtype=tg.int64), tg.zeros(300, dtype=tg.int64)
+    grid[199, 49], line[299] = wrong, wrong
+    source = tg.ones(300, 50)
+    for run in (
+        lambda: x.gather(0, grid),
+        lambda: x.index_select(0, line),
+        lambda: x.scatter_add(0, grid, x),
+        lambda: x.index_add(0, line, source),
+        lambda: tg.nn.functional.embedding(line, x),
+    ):
+        with pytest.raises(IndexError, match="out of range"):
+            run()
+
+
+def test_embedding_is_the_same_at_any_number_of_threads() -> None:
+    rng = np.random.default_rng(6)
+    table, index = rng.standard_normal((997, 33)).astype(np.float32), rng.integers(0, 997, (41, 53))
+    upstream = rng.standard_normal((41, 53, 33)).astype(np.float32)
+    expected = np.zeros_like(table)
+    np.add.at(expected, index, upstream)
+    threads = tg.get_num_threads()
+    try:
+        for number in (1, threads):
+            tg.set_num_threads(number)
+            weight = tg.from_numpy(table.copy()).requires_grad_()
+            out = tg.nn.functional.embedding(tg.from_numpy(index), weight)
+            assert np.array_equal(out.detach().numpy(), table[index])
+            out.backward(tg.from_numpy(upstream))
+            assert np.array_equal(weight.grad.numpy(), expected)
+    finally:
+        tg.set_num_threads(threads)

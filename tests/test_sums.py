@@ -17,7 +17,8 @@ LAYOUTS = {
     "backwards": lambda x: x[::-1],
 }
 SHAPES = [((400_000,), None), ((40_000,), 0), ((9_000, 3), 0), ((9_000, 40), 0), ((40, 9_000), 1), ((40, 9_000), None), ((300, 7, 60), (0, 2)),  # noqa: E501
-          ((3_000, 5, 4), (0, 2)), ((70, 80, 90), 1), ((2, 20_000, 2), 1), ((6_000, 50), (0, 1))]  # fmt: skip
+          ((3_000, 5, 4), (0, 2)), ((70, 80, 90), 1), ((2, 20_000, 2), 1), ((6_000, 50), (0, 1)),
+          ((5, 900, 1100), 1), ((2, 30, 9, 40), (1, 2))]  # fmt: skip
 
 
 def kinds(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -93,3 +94,24 @@ def test_halves_are_summed_with_the_same_bound() -> None:
     x = np.full((102_400, 2), 0.25, np.float16)
     assert tg.from_numpy(x).sum(0).tolist() == [25_600, 25_600]  # in float16 itself the sum stays at 512
     assert tg.ops.get("mean").reference(x, (0,)).tolist() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((4099, 37), 0), ((3, 1027, 1100), 1), ((40, 300, 17), 1), ((2, 2, 70_001), 1), ((70, 1500), 0)]
+)
+def test_sums_down_columns_are_the_same_at_any_number_of_threads(shape: tuple[int, ...], dim: int) -> None:
+    x = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+    exact, bound = x.sum(dim, dtype=np.float64), 8 * U * np.abs(x).sum(dim, dtype=np.float64)
+    threads = tg.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            tg.set_num_threads(min(count, threads))
+            results.append(tg.from_numpy(x).sum(dim).numpy())
+            assert (np.abs(results[-1] - exact) <= bound).all()
+            assert np.array_equal(results[-1], results[0])
+        shifted = np.empty(x.size + 1, np.float32)[1:].reshape(shape)  # another alignment
+        shifted[...] = x
+        assert np.array_equal(tg.from_numpy(shifted).sum(dim).numpy(), results[0])
+    finally:
+        tg.set_num_threads(threads)

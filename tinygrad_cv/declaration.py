@@ -39,9 +39,10 @@ class Op:
     quiet: ClassVar[bool] = True  # the reference may raise floating-point warnings, which are silenced
     values_shape: ClassVar[bool] = False  # the shape of the result depends on the values of the operands
     random: ClassVar[bool] = False  # draws random numbers: two calls differ
+    into: ClassVar[str] = ""  # 'module:function' that writes the result into its keyword argument `out`, for compiled plans
     followed_by: ClassVar[
         Mapping[str, str]
-    ] = {}  # kernels 'module:function' of it and the operator named in one, for compiled plans
+    ] = {}  # by name of another operator, a kernel of this one and that in one, for plans
     mutates: ClassVar[Sequence[str]] = ()  # tensor parameters it may write to (running statistics)
     older: ClassVar[Callable[..., str] | None] = None  # `reduction`, from PyTorch's (size_average, reduce, reduction)
 
@@ -106,6 +107,7 @@ class Operator:
         self.quiet = declaration.quiet
         self.random = declaration.random
         self.values_shape = declaration.values_shape
+        self.into = declaration.into
         self.followed_by = declaration.followed_by
         self.outputs = tuple(declaration.outputs)
         self.int_to_float = declaration.int_to_float
@@ -144,10 +146,14 @@ class Operator:
         return inspect.cleandoc(self.declaration.__doc__ or "")
 
     @cached_property
+    def own_signature(self) -> inspect.Signature:
+        """The signature of the reference, and of `prepare` and `compose` with it."""
+        return inspect.signature(self.reference)
+
+    @cached_property
     def signature(self) -> inspect.Signature:
-        """The public signature, which is the reference's, with PyTorch's older arguments where the operator has them."""
-        signature = inspect.signature(self.reference)
-        return signature if self.older is None else _with_older(signature)
+        """The public signature: the reference's, with PyTorch's older arguments where the operator has them."""
+        return self.own_signature if self.older is None else _with_older(self.own_signature)
 
     @cached_property
     def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
@@ -378,7 +384,7 @@ def _generate(operator: Operator) -> tuple[Callable[..., Any], Callable[..., Any
     from . import dispatch
 
     parameters = list(operator.signature.parameters.values())
-    own = inspect.signature(operator.reference).parameters  # without the older arguments
+    own = operator.own_signature.parameters
     defaults = {f"_default_{p.name}": p.default for p in parameters if p.default is not p.empty}
     declared, star, passed, bound = [], False, [], []
     renamed = set(operator.keywords.values())

@@ -112,6 +112,7 @@ def apply(op: Operator, tensors: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any
     if op.promotes and _needs_promotion(op, tensors):
         tensors = _promoted(op, tensors)
     wants = False
+    nondiff = op.nondiff if op.variadic is None else op.nondiff * len(tensors)
     shape: Any = None
     uniform = True
     arrays: list[Any] = []
@@ -119,7 +120,7 @@ def apply(op: Operator, tensors: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any
         if isinstance(t, Tensor):
             if t._base is not None:
                 t._refresh_view()
-            if t._requires_grad:
+            if t._requires_grad and not nondiff[i]:
                 wants = True
             data = t._data
             arrays.append(data)
@@ -151,19 +152,13 @@ def apply(op: Operator, tensors: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any
     if op.view and np.may_share_memory(first._data, arrays[0]):
         first._become_view(tensors[0], op, attrs)
     if wants:
-        wants = op.differentiable and state.grad_enabled and not (True in op.nondiff and True not in _needs(op, tensors))
+        wants = op.differentiable and state.grad_enabled
     if wants or state.capture is not None:
         record(op, tensors, attrs, outputs, wants)
     if state.inference:
         for o in outputs:
             o._inference = True
     return first if op.result is None else op.result(*outputs)
-
-
-def _needs(op: Operator, tensors: tuple[Any, ...]) -> list[bool]:
-    """For each operand, whether a gradient flows into it."""
-    nondiff = op.nondiff if op.variadic is None else op.nondiff * len(tensors)
-    return [isinstance(t, Tensor) and t._requires_grad and not n for t, n in zip(tensors, nondiff, strict=True)]
 
 
 def _check_broadcast(op: Operator, arrays: list[Any]) -> None:
@@ -212,7 +207,8 @@ def record(
             parents.append(constant)
         slots.append(0)
     if True in op.nondiff:
-        needs = _needs(op, tensors)
+        nondiff = op.nondiff if op.variadic is None else op.nondiff * len(tensors)
+        needs = [n and not without for n, without in zip(needs, nondiff, strict=True)]
     node = Node(op, tuple(parents), tuple(slots), attrs, user_frame())
     if len(outputs) == 1:
         data = outputs[0]._data

@@ -15,7 +15,7 @@ import numpy as np
 from tinygrad_cv.kernels.jit import helper, kernel
 from tinygrad_cv.kernels.shares import span
 
-_COLUMNS = 512  # most columns taken at a time: their sums lie in the first-level cache
+_COLUMNS = 1024  # most columns taken at a time: their sums lie in the first-level cache
 _SAMPLED = 16  # one row in so many
 
 

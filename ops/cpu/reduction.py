@@ -1,4 +1,4 @@
-"""Sums over leading and trailing axes of large float arrays: bias gradients, losses, global means. NumPy does the rest.
+"""Sums of large float arrays over leading and trailing axes or those in the middle: bias gradients, losses, means. NumPy does the rest.
 
 The error is bounded along any axes and strides: see `sums` and `ops.bounded_sums`.
 
@@ -8,36 +8,50 @@ return NotImplemented for what they do not do.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from tinygrad_cv import kernels
+from tinygrad_cv._state import state
 
 from ..bounded_sums import bounded_sum, terms_in_turn
 from ..reduction import stretched_axes
 
 SMALLEST = 32768  # elements from which on a kernel beats NumPy
+_SMALLEST_IN_PLANS = 512  # the same for compiled plans, which make the kernel calls alone, without this Python
 _PARALLEL_ELEMENTS = 65536
 _MANY_ROWS = 64
 _FEW_TERMS = 64
+_BLOCKS, _BLOCK_ROWS = 16, 128  # sums down columns: at most so many blocks of rows, of at least so many rows
 
 
-def _folds(shape: tuple[int, ...], dim) -> tuple[int, int, int] | None:
-    """(outer, kept, inner) if `dim` is some leading and trailing axes, or all; None otherwise."""
+def _folds(shape: tuple[int, ...], dim) -> tuple[int, int, int, int] | None:
+    """The shape as (folded, kept, folded, kept) axes, with sizes of 1 where there are none; None where they alternate more often."""
     axes = range(len(shape)) if dim is None else dim
-    kept = [i for i in range(len(shape)) if i not in axes]
-    if not kept:
-        return 1, 1, math.prod(shape)
-    first, last = kept[0], kept[-1]
-    if len(kept) != last - first + 1:
-        return None
-    return math.prod(shape[:first]), math.prod(shape[first : last + 1]), math.prod(shape[last + 1 :])
+    sizes, at = [1, 1, 1, 1], 0
+    for i, n in enumerate(shape):
+        if n == 1:
+            continue
+        if (i in axes) != (at % 2 == 0):
+            at += 1
+        if at > 3:
+            return None
+        sizes[at] *= n
+    return sizes[0], sizes[1], sizes[2], sizes[3]
+
+
+def _blocks(rows: int, outer: int) -> int:
+    """Into how many blocks of rows to cut each of `outer` sums down columns: by the shape alone, so that threads change nothing."""
+    return max(1, min(_BLOCKS // outer, rows // _BLOCK_ROWS))
 
 
 def _sum(input: np.ndarray, dim) -> np.ndarray | None:
     """The sum as a flat array of the kept elements, or None where NumPy is to make it."""
-    if input.size < SMALLEST or input.dtype.kind != "f" or input.itemsize < 4 or not input.flags.c_contiguous:
+    if (
+        input.size < (SMALLEST if state.launches is None else _SMALLEST_IN_PLANS)
+        or input.dtype.kind != "f"
+        or input.itemsize < 4
+        or not input.flags.c_contiguous
+    ):
         return None
     folds = _folds(input.shape, dim)
     if folds is None or not kernels.numba_available():
@@ -46,19 +60,32 @@ def _sum(input: np.ndarray, dim) -> np.ndarray | None:
 
     from . import sums
 
-    outer, kept, inner = folds
+    first, kept, inner, last = folds
     shares = share_count(input.size, _PARALLEL_ELEMENTS)
-    out = np.empty(kept, input.dtype)
-    if inner == 1:
-        if outer == 1 or kept < 8:
+    if last > 1 and (first > 1 or last < 8):
+        return None
+    if last > 1 or (inner == 1 and kept > 1):  # down columns
+        outer, rows, columns = (kept, inner, last) if last > 1 else (1, first, kept)
+        if rows == 1 or columns < 8:
             return None
-        run_shares(sums.columns, shares, plain(input, (outer, kept)), out, shares)
-    elif outer == 1 and kept >= _MANY_ROWS:
+        x = plain(input, (outer, rows, columns))
+        blocks = _blocks(rows, outer) if input.size >= _PARALLEL_ELEMENTS else 1
+        out = np.empty((outer, columns), input.dtype)
+        if blocks > 1:
+            parts = np.empty((outer, blocks, columns))
+            run_shares(sums.column_blocks, shares, x, parts, shares)
+            run_shares(sums.add_parts, 1, parts.reshape(outer, blocks, columns, 1), out.reshape(-1), 1)
+            return out.reshape(-1)
+        run_shares(sums.column_sums, shares, x, out, shares)
+        return out.reshape(-1)
+    out = np.empty(kept, input.dtype)
+    if first == 1 and kept >= _MANY_ROWS:
         run_shares(sums.row_sums, shares, plain(input, (kept, inner)), out, shares)
     else:
-        parts = np.empty((outer * kept, -(-inner // sums.BLOCK)))
-        run_shares(sums.row_blocks, shares, plain(input, (-1, inner)), parts, shares)
-        out[:] = parts.reshape(outer, kept, -1).sum(axis=(0, 2))
+        size = inner if kept > 1 else first * inner
+        parts = np.empty((input.size // size, -(-size // sums.BLOCK)))
+        run_shares(sums.row_blocks, shares, plain(input, (-1, size)), parts, shares)
+        run_shares(sums.add_parts, 1, parts.reshape(1, -1, kept, parts.shape[1]), out, 1)
     return out
 
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from tinygrad_cv.kernels.jit import kernel, prange
 from tinygrad_cv.kernels.memory import empty
+from tinygrad_cv.kernels.shares import share_count
 
 from ..embedding import row_factors
 from ..interpolation import taps, transposed_taps
 
 _PARALLEL_ELEMENTS = 16384  # multiplications: below, the serial twin
-_BLOCKS = 16  # ranges of table rows that embedding gradients are split into
 
 
 @kernel
@@ -104,7 +104,10 @@ def products_at_taps(g, x, index, out):
 
 @kernel
 def rows_added(rows, index, factors, blocks, out):
-    """out[index[i]] += factors[i] * rows[i], from zero (all factors 1 if there are none). A range of out's rows a thread."""
+    """out[index[i]] += factors[i] * rows[i], from zero (all factors 1 if there are none). A block of out's rows a thread.
+
+    Every thread looks at all of the index, and adds to a row in its order: the number of blocks changes no bit.
+    """
     width = rows.shape[1]
     kind = rows.dtype.type
     for b in prange(blocks):
@@ -205,5 +208,6 @@ def embedding_backward(grad_output, input, num_embeddings, padding_idx, scale_gr
     factors = np.empty(0, grad_output.dtype) if factors is None else factors
     rows = np.ascontiguousarray(grad_output).reshape(places.size, -1)
     out = empty((num_embeddings, rows.shape[1]), rows.dtype)
-    _run(rows_added, out.size + rows.size, rows, places, factors, min(_BLOCKS, num_embeddings), out)
+    size = out.size + rows.size
+    _run(rows_added, size, rows, places, factors, share_count(size, _PARALLEL_ELEMENTS), out)
     return out

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from operator import attrgetter
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ class Node:
         """For each tensor input, whether a gradient is wanted."""
         return self.wants
 
-    @property
+    @cached_property
     def input_shapes(self) -> tuple[tuple[int, ...] | None, ...]:
         """Shape of each tensor input (None for an absent one, () for a Python number)."""
         return tuple(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +25,12 @@ from .program import Program, difference, simplify
 from .trace import Trace, map_structure, tensors_in
 
 _MOST_RECORDINGS = 4  # calls of one kind that may differ before it is left to run as it is
+_FEW = 8  # runs of a plan that are not worth making it
+_MOST_FORGOTTEN = 16  # plans of one kind in a row that ran so few times
 _MOST_KINDS = 32  # kinds of calls (shapes, dtypes, settings) that one function keeps plans for
+
+
+_building = threading.Lock()
 
 
 class Kind:
@@ -38,20 +45,27 @@ class Kind:
         self.free: list[Plan] = []
         self.problem: str | None = None
         self.leaves: tuple[Tensor, ...] = ()
+        self.runs = 0  # of the program
+        self.forgotten = 0  # programs in a row that hardly ran
 
     def forget(self) -> None:
         """Back to recording: something that the plan relied on has changed."""
+        self.forgotten = self.forgotten + 1 if self.runs < _FEW else 0
+        self.runs = self.recordings = 0
         self.program = self.guards = self.last = None
         self.plans, self.free = [], []
 
     def take(self) -> Plan:
         """A plan that nobody is using."""
-        if not self.free:
-            assert self.program is not None
+        try:
+            return self.free.pop()
+        except IndexError:
+            pass
+        assert self.program is not None
+        with _building:  # kernels are watched meanwhile, which two threads cannot do at once
             plan = Plan(self.program)
-            self.plans.append(plan)
-            return plan
-        return self.free.pop()
+        self.plans.append(plan)
+        return plan
 
 
 class CompiledFunction:
@@ -66,6 +80,7 @@ class CompiledFunction:
         self._parts: dict[int, CompiledFunction] | None = None
         self._kinds: dict[Any, Kind] = {}
         self._busy = False
+        self._warned: set[str] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if state.capture is not None or self._busy or state.anomaly:
@@ -75,10 +90,17 @@ class CompiledFunction:
         key = (settings(), described, _repeated(tensors) if len(tensors) > 1 else None)
         try:
             kind = self._kinds.get(key)
-        except TypeError:  # an argument that cannot be a key
+        except TypeError:
+            self._say("an argument can be changed (an array, a set or an object), so that no plan can rely on it", 3)
+            return self._as_it_is(args, kwargs)
+        if any([t._hooks or (t._node is not None and t._node.hooks) for t in tensors]):
+            self._say("an argument has hooks", 3)
             return self._as_it_is(args, kwargs)
         if kind is None:
             if len(self._kinds) >= _MOST_KINDS:
+                for known in self._kinds.values():
+                    known.last = None
+                self._say("too many kinds of calls: shapes, dtypes or plain arguments differ from call to call", 3)
                 return self._as_it_is(args, kwargs)
             kind = self._kinds[key] = Kind()
         if kind.problem is not None:
@@ -101,6 +123,7 @@ class CompiledFunction:
         others: list[Any] = []
         map_structure((args, kwargs), others.append)
         surroundings = Surroundings(self.function, others)
+        before_settings = settings()
         self._busy = True
         state.capture = trace
         try:
@@ -108,6 +131,10 @@ class CompiledFunction:
         finally:
             state.capture = None
             self._busy = False
+        if any([v.tensor is not None and v.tensor._hooks for v in trace.values]):
+            trace.give_up("a tensor that it uses has hooks")
+        if settings() != before_settings:
+            trace.give_up("it leaves a setting changed (the grad mode, the default dtype or the like)")
         structure = trace.finish(result)
         gradients: list[Any] = []
         open_ended: tuple[int, ...] = ()
@@ -137,17 +164,26 @@ class CompiledFunction:
                 kind.last = None
             elif kind.recordings >= _MOST_RECORDINGS:
                 self._give_up(kind, problem)
-        elif kind.recordings >= _MOST_KINDS:
+        elif kind.forgotten >= _MOST_FORGOTTEN:
             self._give_up(kind, "what it relies on changes from call to call (module attributes, globals or parameters)")
+        trace.forget_arrays()
         return result
 
     def _give_up(self, kind: Kind, problem: str) -> None:
+        if not self.fullgraph:
+            kind.problem, kind.last = problem, None
+        self._say(problem, 5)
+
+    def _say(self, problem: str, level: int) -> None:
+        """Warns, once for each reason."""
         if self.fullgraph:
             raise RuntimeError(f"compile: {self.name} cannot become one plan: {problem}")
-        kind.problem, kind.last = problem, None
+        if problem in self._warned:
+            return
+        self._warned.add(problem)
         modules = ", ".join(type(p.function).__name__ for p in self._compiled_parts().values())
         rest = f"; its modules ({modules}) are compiled by themselves" if modules else ""
-        warnings.warn(f"compile: {self.name} runs as it is: {problem}{rest}", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"compile: {self.name} runs as it is: {problem}{rest}", RuntimeWarning, stacklevel=level)
 
     # Parts ------------------------------------------------------------------------------------------------------------
 
@@ -170,15 +206,31 @@ class CompiledFunction:
     def _run(self, kind: Kind, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         program: Any = kind.program
         plan = kind.take()
+        kind.runs += 1
         if not program.differentiable:
             try:
-                return plan.run(tensors)
+                result = plan.run(tensors)
             finally:
                 kind.free.append(plan)
+            if state.inference:
+                outside = {id(t) for t in tensors} | {id(v.tensor) for v in program.results()}
+                for t in tensors_in(result):
+                    t._inference = t._inference or id(t) not in outside
+            return result
         structure: list[Any] = []
         call = _Call(self.function, args, kwargs, kind, plan, structure)
-        outputs = iter(_Compiled.apply(call, *tensors, *kind.leaves))
-        return map_structure(structure[0], lambda v: next(outputs) if isinstance(v, Tensor) else v)
+        with enable_grad():
+            outputs = _Compiled.apply(call, *tensors, *kind.leaves)
+        wanted = iter([i in program.open_ended for i in range(len(outputs))])
+        given = iter(outputs)
+
+        def returned(value: Any) -> Any:  # an argument or parameter is returned itself
+            if not isinstance(value, Tensor):
+                return value
+            output = next(given)
+            return output if next(wanted) else value
+
+        return map_structure(structure.pop(), returned)  # the call keeps no result: that would be a circle
 
     def __repr__(self) -> str:
         return f"<compiled {self.name}>"
@@ -274,7 +326,7 @@ def _describe(value: Any, tensors: list[Tensor]) -> Any:
     """Arguments as a key: tensors by shape and dtype (and collected), the rest by value."""
     if isinstance(value, Tensor):
         tensors.append(value)
-        return value._data.shape, value._data.dtype, value._requires_grad
+        return value._data.shape, value._data.dtype, value._requires_grad, value._node is None
     if isinstance(value, (tuple, list)):
         return type(value), tuple([_describe(v, tensors) for v in value])
     if isinstance(value, dict):
@@ -302,9 +354,10 @@ def compile(model: Any = None, *, fullgraph: bool = False, **torch_options: Any)
     others there is another plan, made in the same way.
 
     Results are those of the function itself, within the tolerances of its operators. Tensors of a call whose backward ran inside have
-    no history. A call that cannot be recorded (a condition on a tensor, `.numpy()`, results kept outside of it) runs as it is, with
-    the modules in it compiled by themselves, and one RuntimeWarning says why. Python and NumPy computations that the two
-    recordings agree on are taken to be the same in every call, as `print` is taken to be wanted only then.
+    no history, and what is returned has memory of its own: a view in the function is a copy here. A call that cannot be recorded (a
+    condition on a tensor, `.numpy()`, results kept outside of it, counters, hooks of arguments or parameters) runs as it is, with the
+    modules in it compiled by themselves, and one RuntimeWarning says why. Python and NumPy computations that the two recordings agree
+    on are taken to be the same in every call, as `print` is taken to be wanted only then.
 
     Second derivatives through a compiled module run the module itself again. fullgraph: RuntimeError instead of the warning. PyTorch's
     other options (mode, dynamic, backend, options, disable) are accepted; disable=True returns `model` as it is.
@@ -336,7 +389,13 @@ def _compiled_module(module: Module, fullgraph: bool) -> Module:
     cls = type(
         kind.__name__,
         (kind,),
-        {"__call__": lambda self, *a, **k: call(*a, **k), "_compiled_call": call, "__doc__": kind.__doc__},
+        {
+            "__call__": lambda self, *a, **k: call(*a, **k),
+            "__copy__": lambda self: _compiled_module(copy.copy(module), fullgraph),
+            "__deepcopy__": lambda self, memo: _compiled_module(copy.deepcopy(module, memo), fullgraph),
+            "_compiled_call": call,
+            "__doc__": kind.__doc__,
+        },
     )
     compiled: Any = object.__new__(cls)
     object.__setattr__(compiled, "__dict__", module.__dict__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -52,7 +53,9 @@ class Surroundings:
         self._seen: set[Any] = set()
         self._alive: list[Any] = []  # bound methods and the like, whose ids were seen
         self._visit(function, frozenset())
-        self.tensors += [t for m in self.modules.values() for r in (m._parameters, m._buffers) for t in r.values() if t is not None]
+        self.tensors += [
+            t for m in self.modules.values() for r in (m._parameters, m._buffers) for t in r.values() if t is not None
+        ]
         used = _names_used(function)
         for a in arguments:
             if not isinstance(a, Tensor):
@@ -75,9 +78,12 @@ class Surroundings:
         self._alive.append(thing)
         if isinstance(thing, Module):
             self._visit_module(thing)
+        elif isinstance(thing, np.ndarray):
+            if thing.size <= _MOST_ITEMS and thing.dtype.kind in "biufc":
+                self.containers.append((thing, thing.copy()))
         elif isinstance(thing, (list, tuple, dict)):
             if type(thing) is not tuple:
-                self.containers.append((thing, thing.copy()))
+                self.containers.append((thing, copy(thing)))
             if len(thing) <= _MOST_ITEMS:
                 for item in list(thing.values() if isinstance(thing, dict) else thing):
                     self._visit(item, used)
@@ -97,7 +103,7 @@ class Surroundings:
             if not _foreign(thing.__module__):
                 for name in used:
                     self._class_attribute(thing, name, thing, used)
-        elif not _foreign(type(thing).__module__):
+        else:
             self._visit_object(thing, used)
 
     def _visit_module(self, module: Any) -> None:
@@ -114,7 +120,11 @@ class Surroundings:
         from ..nn import Module
         from ..optim import Optimizer
 
-        if isinstance(thing, Optimizer):  # what it depends on it reads when the plan calls it
+        if isinstance(thing, Optimizer):  # the plan calls it, and it reads its options then
+            for members in (thing.param_groups, *(g["params"] for g in thing.param_groups)):
+                self.containers.append((members, copy(members)))
+            return
+        if _foreign(type(thing).__module__) and not isinstance(thing, Module):
             return
         own = getattr(thing, "__dict__", {})
         for name in used:
@@ -175,7 +185,7 @@ class Surroundings:
 def _foreign(name: str | None) -> bool:
     """Whether a Python module is this package's, Python's own or NumPy's: nothing in it is expected to change."""
     top = (name or "").partition(".")[0]
-    return top in _FOREIGN or top in sys.stdlib_module_names and top != "__main__"
+    return top in _FOREIGN or (top in sys.stdlib_module_names and top != "__main__")
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -188,6 +198,8 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _equal_items(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray):
+        return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
     if len(a) != len(b):
         return False
     if len(a) > _MOST_ITEMS:

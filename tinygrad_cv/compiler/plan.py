@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -96,6 +98,7 @@ class Plan:
         finally:
             state.capture, state.grad_enabled, state.quiet = outer
         self.scratch = self._scratch.nbytes
+        self._lent = {id(array): leaf for leaf, array in self._lend}
         self._calls = [c for s in self.steps[: self._boundary] for c in s.calls]
         self._backward_calls = [c for s in self.steps[self._boundary :] for c in s.calls]
         arguments = [v for v in program.inputs[: self._count] if v in self._arrays]
@@ -155,7 +158,9 @@ class Plan:
             return inputs[value.place]
         if value.kind == "state":
             return value.tensor
-        return wrap(self.array(value).copy())
+        array = self.array(value)
+        leaf = self._lent.get(id(array))
+        return wrap(array.copy()) if leaf is None else leaf.grad
 
     # Places -----------------------------------------------------------------------------------------------------------
 
@@ -170,7 +175,7 @@ class Plan:
             for value in g.reads():
                 last[root.get(value, value)] = position
             for instruction in g.instructions:
-                view = instruction.kind == "op" and instruction.operator.view
+                view = instruction.kind == "op" and (instruction.operator.view or instruction.view)
                 for output in instruction.outputs:
                     if view and isinstance(instruction.inputs[0], Value):
                         source = instruction.inputs[0]
@@ -222,10 +227,10 @@ class Plan:
         for instruction in given:
             (value,) = instruction.inputs
             place = places.get(id(instruction.leaf))
-            viewed = any(i.kind == "op" and i.operator.view and value in i.outputs for i in instructions)
+            viewed = any(i.kind == "op" and (i.operator.view or i.view) and value in i.outputs for i in instructions)
             if place is None or value.kind != "computed" or viewed or place.shape != value.shape or place.dtype != value.dtype:
                 continue
-            if sum(other.inputs[0] is value for other in given) == 1 and value not in self._results:
+            if sum(o.inputs[0] is value or o.leaf is instruction.leaf for o in given) == 1 and value not in self._results:
                 found[value] = place
         return found
 
@@ -284,7 +289,7 @@ class Plan:
     def _op(self, g: Group, instruction: Instruction) -> Step:
         op, attributes = instruction.operator, instruction.attributes
         arrays = tuple(self.array(v) if isinstance(v, Value) else v for v in instruction.inputs)
-        if op.view:
+        if op.view or instruction.view:
             seen = op.bind(op.reference, arrays, attributes)
             outs = seen if isinstance(seen, tuple) else (seen,)
             if all(np.may_share_memory(o, arrays[0]) for o in outs) or not outs[0].size:
@@ -297,8 +302,10 @@ class Plan:
         op.run = run
         places = [self._arrays[v] for v in instruction.outputs]
         checks = self._checks(instruction)
+        if op.into and (call := _writing(op, op.into, arrays, attributes, places[0])) is not None:
+            return Step("operator", g, [*checks, call])
         whole = (run, arrays, attributes, places)
-        if op.view or op.random or not numba_available() or op.kernel("cpu") is None:
+        if op.view or instruction.view or op.random or not numba_available() or op.kernel("cpu") is None:
             return Step("operator", g, [*checks, (_compute, whole)])
         return self._by_launches(g, instruction, whole, checks)
 
@@ -307,16 +314,19 @@ class Plan:
         first, second = g.instructions
         arrays = tuple(self.array(v) if isinstance(v, Value) else v for v in first.inputs)
         op, attributes = first.operator, first.attributes
-        module, _, name = op.followed_by[second.name].partition(":")
-        together = getattr(importlib.import_module(module), name)
+        self._load(first)
+        place = self._arrays[second.outputs[0]]
+        path = op.followed_by[second.name]
+        if (call := _writing(op, path, arrays, attributes, place)) is not None:
+            return Step("operator", g, [call])
+        together = _found(path)
         one, other = op.run or make_runner(op), second.operator.run or make_runner(second.operator)
 
         def run(arrays: tuple[Any, ...], attributes: tuple[Any, ...]) -> Any:
-            out = op.bind(together, arrays, attributes)
+            out = NotImplemented if _takes_out(together) else op.bind(together, arrays, attributes)
             return other((one(arrays, attributes),), second.attributes) if out is NotImplemented else out
 
-        self._load(first)
-        return self._by_launches(g, first, (run, arrays, attributes, [self._arrays[second.outputs[0]]]), [])
+        return self._by_launches(g, first, (run, arrays, attributes, [place]), [])
 
     def _by_launches(self, g: Group, instruction: Instruction, whole: Any, checks: list[Any]) -> Step:
         """The step of a heavy operator: the kernel calls that it makes, or itself where they alone do not do it."""
@@ -404,6 +414,25 @@ def _leaves(structure: Any) -> list[Any]:
 
 def _never(_: Instruction) -> bool:
     return False
+
+
+def _found(path: str) -> Any:
+    """The function at 'module:function'."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _takes_out(function: Callable[..., Any]) -> bool:
+    return "out" in inspect.signature(function).parameters
+
+
+def _writing(op: Any, path: str, arrays: Any, attributes: Any, place: np.ndarray) -> Any:
+    """The call that computes an operator straight into `place`, tried once; None where the function at `path` does not."""
+    function = _found(path)
+    if not _takes_out(function):
+        return None
+    bound = functools.partial(function, out=place)
+    return None if op.bind(bound, arrays, attributes) is NotImplemented else (op.bind, (bound, arrays, attributes))
 
 
 def _compute(run: Any, arrays: tuple[Any, ...], attributes: tuple[Any, ...], places: Sequence[np.ndarray]) -> None:

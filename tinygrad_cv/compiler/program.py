@@ -177,7 +177,14 @@ def simplify(trace: Trace, result: Any, gradients: Sequence[tuple[Any, Value]] =
                 shared += 1
                 continue
             new = Instruction(
-                "op", inputs, old.outputs, operator=old.operator, attributes=old.attributes, scope=old.scope, source=old.source
+                "op",
+                inputs,
+                old.outputs,
+                operator=old.operator,
+                attributes=old.attributes,
+                scope=old.scope,
+                source=old.source,
+                view=old.view,
             )
             if key is not None:
                 known[key] = new

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -44,16 +45,29 @@ class Instruction:
     the place of tensors), "store" (inputs[1] is written into the state inputs[0]), "gradient" (`leaf.grad` becomes inputs[0], or None).
     """
 
-    __slots__ = ("arguments", "attributes", "inputs", "kind", "leaf", "operator", "outputs", "result", "scope", "source")
+    __slots__ = (
+        "arguments",
+        "attributes",
+        "inputs",
+        "kind",
+        "leaf",
+        "operator",
+        "outputs",
+        "result",
+        "scope",
+        "source",
+        "view",
+    )
 
     def __init__(
         self, kind: str, inputs: Sequence[Any], outputs: Sequence[Value] = (), *, operator: Any = None,
         attributes: tuple[Any, ...] = (), arguments: Any = None, result: Any = None, leaf: Tensor | None = None, scope: str = "",
-        source: Any = None,
+        source: Any = None, view: bool = False,
     ) -> None:  # fmt: skip
         self.kind, self.inputs, self.outputs = kind, tuple(inputs), tuple(outputs)
         self.operator, self.attributes, self.arguments, self.result = operator, attributes, arguments, result
         self.leaf, self.scope, self.source = leaf, scope, source
+        self.view = view  # the outputs share the memory of the first input
 
     @property
     def name(self) -> str:
@@ -191,15 +205,18 @@ class Trace(Capture):
             self.give_up(f"the shape of what {op.name} gives depends on values")
         values = tuple(self._new("computed", o._data) for o in outputs)
         source = source_location(node)
+        first = inputs[0] if inputs else None
+        shared = isinstance(first, Value) and all([np.may_share_memory(o._data, first.array) for o in outputs])
+        view = shared and op.name != "setitem"  # which is recorded as done in place
         self.instructions.append(
-            Instruction("op", inputs, values, operator=op, attributes=node.attrs, scope=node.scope, source=source)
+            Instruction("op", inputs, values, operator=op, attributes=node.attrs, scope=node.scope, source=source, view=view)
         )
         self._outputs[node] = values
         for tensor, value in zip(outputs, values, strict=True):
             self._arrays[id(tensor._data)] = value
             self._results.append(weakref.ref(tensor))
-        if op.view and isinstance(inputs[0], Value):
-            self._viewed.add(id(inputs[0].array))
+        if view and isinstance(first, Value):
+            self._viewed.add(id(first.array))
             self._viewed.update(id(t._base._data) for t in outputs if t._base is not None)
             self._viewed.update(id(v.array) for v in values)
 
@@ -269,7 +286,7 @@ class Trace(Capture):
             self._arrays[id(target._data)] = self._outside[id(target._data)] = after
         else:
             self._arrays[id(target._data)] = value
-            for node, values in self._outputs.items():  # under no_grad, or through .detach(), the tensor's node stays what it was
+            for node, values in self._outputs.items():  # under no_grad, or through detach(), a tensor's node stays
                 if known in values:
                     self._outputs[node] = tuple(value if v is known else v for v in values)
             for leaf in self._leaves.values():
@@ -328,7 +345,8 @@ class Trace(Capture):
         leaves = [leaf for leaf in self._leaves.values() if leaf.requires_grad and engine.target_key(leaf) not in places]
         state.capture = self
         try:
-            found: Any = engine.run(outputs, upstreams, targets=[*targets, *leaves], retain_graph=True)
+            with _cut([t._node for t in targets if t._node is not None]):
+                found: Any = engine.run(outputs, upstreams, targets=[*targets, *leaves], retain_graph=True)
         finally:
             state.capture = None
         by_key = {id(leaf): leaf for leaf in leaves}
@@ -383,6 +401,14 @@ class Trace(Capture):
         self._arrays[id(tensor._data)] = self._outside[id(tensor._data)] = value
         return value
 
+    def forget_arrays(self) -> None:
+        """Lets go of what was computed; arrays of the same shapes that take no memory stand for it from now on."""
+        for value in self.values:
+            if value.kind in ("computed", "input", "gradient"):
+                number = np.asarray(0.5 if value.dtype.kind == "f" else 0, value.dtype)
+                value.array = np.broadcast_to(number, value.shape)
+        self._arrays, self._outside, self._outputs = {}, {}, {}
+
     def finish(self, result: Any) -> Any:
         """The result with Values in the place of its tensors and of numbers that are one's element."""
         known = [*tensors_in(result), *(leaf._grad for leaf in self._leaves.values() if leaf._grad is not None)]
@@ -417,6 +443,19 @@ class Trace(Capture):
         for tensor in (*tensors_in(result), *grads, *outside):
             if tensor._node is not None and not tensor._requires_grad:
                 tensor._node, tensor._slot = None, 0
+
+
+@contextmanager
+def _cut(nodes: Sequence[Node]) -> Iterator[None]:
+    """Without what these nodes were computed from: one argument's history may hold another argument, or a parameter."""
+    before = {n: (n.parents, n.slots, n.wants, n.hooks, n.retained) for n in nodes}
+    try:
+        for n in before:
+            n.parents, n.slots, n.wants, n.hooks, n.retained = (), (), (), None, None
+        yield
+    finally:
+        for n, kept in before.items():
+            n.parents, n.slots, n.wants, n.hooks, n.retained = kept
 
 
 def _place() -> str:

@@ -62,12 +62,9 @@ class FlatPlan:
     def __init__(self, parameters: Sequence[Tensor], dtype: np.dtype[Any]) -> None:
         self.parameters = tuple(parameters)
         self.starts, position, line = [], 0, _LINE // dtype.itemsize
-        self._gaps = []
         for parameter in parameters:
             self.starts.append(position)
-            end = position + parameter._data.size
-            position = -(-end // line) * line
-            self._gaps.append(np.zeros(position - end, dtype))
+            position += -(-parameter._data.size // line) * line
         self.size, self.dtype = position, dtype
         self.values, self.gradients = _aligned(position, dtype), _aligned(position, dtype)
         self.arrays, self.places = self._pieces(self.values), self._pieces(self.gradients)
@@ -103,11 +100,9 @@ class FlatPlan:
         """All gradients in one array, in the parameters' order. Where they lie in their `places` already, nothing is copied."""
         if all([p.grad._data is place for p, place in zip(self.parameters, self.places, strict=True)]):  # type: ignore[union-attr]
             return self.gradients
-        parts = []
-        for parameter, gap in zip(self.parameters, self._gaps, strict=True):
-            parts.append(parameter.grad._data.ravel())  # type: ignore[union-attr]
-            parts.append(gap)
-        return np.concatenate(parts, out=self.gradients)
+        for parameter, place in zip(self.parameters, self.places, strict=True):
+            place[...] = parameter.grad._data  # type: ignore[union-attr]
+        return self.gradients
 
     def state(self, name: str, states: State, start: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The flat array behind the state called `name`; what `states` held before, or `start(value)`, is moved into it."""

@@ -142,18 +142,18 @@ class Sample:
         """(arrays, attributes) as kernels and the reference get them: prepared and promoted."""
         operator = self.operator
         args, kwargs = self.arguments([wrap(a) for a in arrays])
-        bound = operator.signature.bind(*args, **kwargs)
+        bound = operator.own_signature.bind(*args, **kwargs)
         bound.apply_defaults()
         values: dict[str, Any] = dict(bound.arguments)
         if operator.random:
             manual_seed(self.seed)
         if operator.prepare is not None:
             prepared = operator.prepare(*bound.args, **bound.kwargs)
-            if not isinstance(prepared, tuple) or len(prepared) != len(operator.signature.parameters):
+            if not isinstance(prepared, tuple) or len(prepared) != len(operator.own_signature.parameters):
                 raise TypeError(
-                    f"prepare must return all {len(operator.signature.parameters)} arguments as a tuple, got {prepared!r}"
+                    f"prepare must return all {len(operator.own_signature.parameters)} arguments as a tuple, got {prepared!r}"
                 )
-            values = dict(zip(operator.signature.parameters, prepared, strict=True))
+            values = dict(zip(operator.own_signature.parameters, prepared, strict=True))
         tensors = tuple(values[operator.variadic]) if operator.variadic else tuple(values[p] for p in operator.tensor_params)
         if operator.promotes:
             tensors = dispatch._promoted(operator, tensors)
