@@ -14,7 +14,7 @@ from .timing import Call, Missing, attempt, contest, difference
 RATE, MOMENTUM = 1e-3, 0.9
 QUICK_BATCH = 2
 LOSS_TOLERANCE = 1e-3
-GRADIENT_TOLERANCE = 2e-2  # of the largest of a parameter's: a ReLU or a maximum may decide otherwise in the last bit
+GRADIENT_TOLERANCE = 3e-2  # of the norm of a parameter's gradient; see `disagreement`
 
 
 class Trainer:
@@ -74,11 +74,13 @@ def disagreement(ours: Trainer, theirs: Trainer) -> str | None:
         trainer.value = loss.item()  # type: ignore[attr-defined]
     if not abs(ours.value - theirs.value) <= LOSS_TOLERANCE * abs(theirs.value):  # type: ignore[attr-defined]
         return f"loss {ours.value}, PyTorch {theirs.value}"  # type: ignore[attr-defined]
-    largest = max(float(q.grad.abs().max()) for q in theirs.model.parameters())
-    for (name, p), (_, q) in zip(ours.model.named_parameters(), theirs.model.named_parameters(), strict=True):
-        off = difference(p.grad, q.grad) * float(q.grad.abs().max())
-        if not off <= GRADIENT_TOLERANCE * max(float(q.grad.abs().max()), 1e-3 * largest):
-            return f"the gradient of {name} differs by {off:.1e}"
+    # By norms: an input of a ReLU that rounds to the other side of 0 changes single elements by finite amounts. In ResNet-18 PyTorch's
+    # float32 gradients differ so from its float64 ones, by up to 2 % of the largest element.
+    lengths = [float(q.grad.norm()) for q in theirs.model.parameters()]
+    for (name, p), (_, q), length in zip(ours.model.named_parameters(), theirs.model.named_parameters(), lengths, strict=True):
+        off = float(np.linalg.norm(np.asarray(p.grad.numpy()) - q.grad.numpy()))
+        if not off <= GRADIENT_TOLERANCE * max(length, 1e-3 * max(lengths)):
+            return f"the gradient of {name} differs by {off:.1e}, its norm is {length:.1e}"
     return None
 
 
