@@ -9,7 +9,7 @@ import numpy as np
 
 from .libraries import Context, has_jax, with_our_compile, with_torch_compile
 from .networks import WORKLOADS, Workload
-from .timing import Call, Missing, attempt, contest, difference
+from .timing import Call, Missing, attempt, contest
 
 RATE, MOMENTUM = 1e-3, 0.9
 QUICK_BATCH = 2
