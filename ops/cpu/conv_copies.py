@@ -8,7 +8,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .tiles import Writer, routine, stay_apart, zero_row
+from tinygrad_cv.kernels.vector import Writer
+
+from .routines import routine, stay_apart, zero_row
 
 STEPS = (1, 2, 4)  # in which rows are read by vectors
 

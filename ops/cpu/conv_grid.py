@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinygrad_cv.kernels.vector import REGISTER_BYTES, VECTORS
+
 from .conv_tiles import RELU, panel_address
-from .tiles import REGISTER_BYTES, VECTORS
 
 SCATTERED = 12  # rows computed at a time where they are not stored in order
 STRIP_BYTES = 384 << 10  # of the copy that one strip of the output needs: it stays in the L2 cache beside the weights

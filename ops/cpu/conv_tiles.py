@@ -23,8 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinygrad_cv.kernels.jit import kernel
-
-from .tiles import REGISTER_BYTES, VECTORS, Writer
+from tinygrad_cv.kernels.vector import REGISTER_BYTES, VECTORS, Writer
 
 ADDING, RELU = 1, 2  # flags of `conv_panel`
 

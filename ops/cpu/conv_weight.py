@@ -22,10 +22,11 @@ import numpy as np
 from tinygrad_cv.kernels.jit import kernel
 from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import call_share, plain, run_shares, share_count, span
+from tinygrad_cv.kernels.vector import REGISTER_BYTES
 
 from .conv_copies import turn_block
 from .conv_tiles import ADDING, address, panel_address
-from .tiles import REGISTER_BYTES, routine, stay_apart, zero_row
+from .routines import routine, stay_apart, zero_row
 
 COPY_BYTES = 384 << 10  # of the turned copies that one product reads: they stay in the L2 cache
 CHUNK_TAPS = 640  # taps, over all channels of a chunk, that one product yields

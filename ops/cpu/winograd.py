@@ -35,11 +35,12 @@ from numba import literally
 from tinygrad_cv.kernels.jit import kernel
 from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
+from tinygrad_cv.kernels.vector import REGISTER_BYTES, VECTORS
 from tinygrad_cv.replay import choose
 
 from ..sliding import padding_pairs
 from .gemm_tiles import outer_tile
-from .tiles import REGISTER_BYTES, VECTORS, routine, stay_apart
+from .routines import routine, stay_apart
 from .winograd_choice import best_tile, worth
 from .winograd_pieces import BLOCK, Job, odd, places, spread_tiles, turned_size
 from .winograd_tiles import gather_tile, spread_weights, turn_out

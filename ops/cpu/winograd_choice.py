@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from tinygrad_cv.kernels.vector import REGISTER_BYTES
 from tinygrad_cv.precision import get_conv_precision
 
-from .tiles import REGISTER_BYTES
 from .winograd_pieces import BLOCK
 
 TILES = {"highest": (), "high": (2,), "medium": (2, 4)}  # that a level of `set_conv_precision` allows

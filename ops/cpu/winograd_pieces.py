@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import literally
 
-from .tiles import REGISTER_BYTES, VECTORS, routine, stay_apart, zero_row
+from tinygrad_cv.kernels.vector import REGISTER_BYTES, VECTORS
+
+from .routines import routine, stay_apart, zero_row
 from .winograd_tiles import spread_tile, turn_in
 
 BLOCK = 6  # rows of a register tile: tiles of the map, or filters; the last may hold 4

@@ -14,7 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .tiles import Writer
+from tinygrad_cv.kernels.vector import Writer
+
 from .winograd_transforms import TAPS, Emitter, matrices
 
 _KERNEL = TAPS * TAPS

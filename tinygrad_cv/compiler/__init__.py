@@ -1,9 +1,10 @@
 """`tg.compile`: a call recorded once and from then on run as a plan, without its Python.
 
-trace     what a call does, as instructions over values       order     what may run together, and in which order
-program   two recordings compared, and simplified             loops     groups of elementwise operators as generated kernels
-guards    what a plan relies on                               launches  heavy operators as the kernel calls they make
-plan      a place for every value, a function for every step  function  the compiled function: records, checks, runs
+values    values, instructions, structures of them            trace     what a call does, as instructions
+program   two recordings compared, and simplified             guards    what a plan relies on
+order     what may run together, and in which order           loops     elementwise operators as generated kernels
+launches  heavy operators as the kernel calls they make       steps     a plan's steps, and where its values live
+plan      a program made ready to run                         function  the compiled function: records, checks, runs
 explanation  what became of it
 """
 

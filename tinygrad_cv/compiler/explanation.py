@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..graph import Graph, GraphEdge, GraphNode
-from .plan import END, Plan
-from .trace import Value
+from .plan import Plan
+from .steps import END
+from .values import Value
 
 if TYPE_CHECKING:
     from .function import CompiledFunction

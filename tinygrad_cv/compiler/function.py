@@ -22,7 +22,8 @@ from ..nn import Module
 from .guards import Guards, Surroundings, modules_unchanged, settings
 from .plan import Plan
 from .program import Program, difference, simplify
-from .trace import Trace, map_structure, tensors_in
+from .trace import Trace
+from .values import map_structure, tensors_in
 
 _MOST_RECORDINGS = 4  # calls of one kind that may differ before it is left to run as it is
 _FEW = 8  # runs of a plan that are not worth making it

@@ -18,7 +18,7 @@ from ..kernels.fusion import expression_of
 from ..kernels.loops import load
 from ..kernels.memory import empty
 from .order import Group
-from .trace import Instruction, Value
+from .values import Instruction, Value
 
 _PARALLEL_WORK = 12000.0  # ns of work on one core below which a parallel region does not pay
 _MEMORY_COST = 0.1  # ns to read and write one element

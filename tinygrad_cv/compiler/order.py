@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from .trace import Instruction, Value
+from .values import Instruction, Value
 
 _MOST_OPERANDS = 24  # arrays of one loop: more would not stay in registers and cache
 

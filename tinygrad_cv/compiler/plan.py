@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,51 +13,12 @@ from ..dispatch import make_runner
 from ..kernels import enabled, numba_available, threads
 from ..kernels.memory import empty
 from ..replay import choose
-from .launches import Launch, Scratch, aligned, record, run_calls
+from .launches import Scratch, aligned, record
 from .loops import Loop, fusible, summable
 from .order import Group, group
 from .program import Program, values_in
-from .trace import Instruction, Item, Value, map_structure
-
-_LINE = 64
-END = 1 << 60  # of the life of what is still there when the plan has run
-
-
-class Step:
-    """Functions to call in order, what for, and how: "loop", "kernels", "operator", "view", "call", "store" or "gradient"."""
-
-    def __init__(
-        self, how: str, group: Group, calls: Sequence[tuple[Callable[..., Any], Sequence[Any]]], source: str = ""
-    ) -> None:
-        self.how, self.group, self.source = how, group, source
-        self.calls = [(f, a if isinstance(a, list) else list(a)) for f, a in calls]
-
-    @property
-    def name(self) -> str:
-        """The operators of the step."""
-        return " + ".join(i.name for i in self.group.instructions)
-
-
-class Layout:
-    """Where values live in one block of memory: two values share a place where they do not live at the same time."""
-
-    def __init__(self, lives: Mapping[Value, tuple[int, int]]) -> None:
-        self.offsets: dict[Value, int] = {}
-        placed: list[tuple[int, int, int, int]] = []  # offset, end, first step, last step
-        self.size = 0
-        self.total = 0
-        for value in sorted(lives, key=lambda v: (-v.array.nbytes, v.index)):
-            first, last = lives[value]
-            size = -(-max(value.array.nbytes, 1) // _LINE) * _LINE
-            self.total += size
-            offset = 0
-            for start, end, *_ in sorted(p for p in placed if p[2] <= last and first <= p[3]):
-                if start - offset >= size:
-                    break
-                offset = max(offset, end)
-            placed.append((offset, offset + size, first, last))
-            self.offsets[value] = offset
-            self.size = max(self.size, offset + size)
+from .steps import END, Layout, Step, compute, compute_by, found, give, overwrite, replay, takes_out, writing
+from .values import Instruction, Item, Value, map_structure
 
 
 class Plan:
@@ -302,11 +260,11 @@ class Plan:
         op.run = run
         places = [self._arrays[v] for v in instruction.outputs]
         checks = self._checks(instruction)
-        if op.into and (call := _writing(op, op.into, arrays, attributes, places[0])) is not None:
+        if op.into and (call := writing(op, op.into, arrays, attributes, places[0])) is not None:
             return Step("operator", g, [*checks, call])
         whole = (run, arrays, attributes, places)
         if op.view or instruction.view or op.random or not numba_available() or op.kernel("cpu") is None:
-            return Step("operator", g, [*checks, (_compute, whole)])
+            return Step("operator", g, [*checks, (compute, whole)])
         return self._by_launches(g, instruction, whole, checks)
 
     def _followed(self, g: Group) -> Step:
@@ -317,13 +275,13 @@ class Plan:
         self._load(first)
         place = self._arrays[second.outputs[0]]
         path = op.followed_by[second.name]
-        if (call := _writing(op, path, arrays, attributes, place)) is not None:
+        if (call := writing(op, path, arrays, attributes, place)) is not None:
             return Step("operator", g, [call])
-        together = _found(path)
+        together = found(path)
         one, other = op.run or make_runner(op), second.operator.run or make_runner(second.operator)
 
         def run(arrays: tuple[Any, ...], attributes: tuple[Any, ...]) -> Any:
-            out = NotImplemented if _takes_out(together) else op.bind(together, arrays, attributes)
+            out = NotImplemented if takes_out(together) else op.bind(together, arrays, attributes)
             return other((one(arrays, attributes),), second.attributes) if out is NotImplemented else out
 
         return self._by_launches(g, first, (run, arrays, attributes, [place]), [])
@@ -333,9 +291,9 @@ class Plan:
         run, arrays, attributes, places = whole
         launches = record(lambda: run(arrays, attributes), places, lambda: self._shake(instruction), self._scratch)
         if launches is None:
-            return Step("operator", g, [*checks, (_compute, whole)])
+            return Step("operator", g, [*checks, (compute, whole)])
         if any(function is choose for function, _ in launches):
-            return Step("kernels", g, [*checks, (_compute_by, (launches, *whole))])
+            return Step("kernels", g, [*checks, (compute_by, (launches, *whole))])
         return Step("kernels", g, [*checks, *launches])
 
     def _checks(self, instruction: Instruction) -> list[Any]:
@@ -386,7 +344,7 @@ class Plan:
     def _call(self, g: Group, instruction: Instruction) -> Step:
         arguments = map_structure(instruction.arguments, lambda v: self._tensor(v) if isinstance(v, Value) else v)
         places = [self._arrays[v] for v in values_in(instruction.result)]
-        return Step("call", g, [(_replay, (instruction.operator, *arguments, places))])
+        return Step("call", g, [(replay, (instruction.operator, *arguments, places))])
 
     def _tensor(self, value: Value) -> Tensor:
         if value.kind in ("state", "gradient") and value.tensor is not None:
@@ -395,7 +353,7 @@ class Plan:
 
     def _store(self, g: Group, instruction: Instruction) -> Step:
         target, value = instruction.inputs
-        return Step("store", g, [(_overwrite, (target.tensor, self.array(target), self.array(value)))])
+        return Step("store", g, [(overwrite, (target.tensor, self.array(target), self.array(value)))])
 
     def _gradient(self, g: Group, instruction: Instruction) -> Step:
         leaf: Any = instruction.leaf
@@ -403,7 +361,7 @@ class Plan:
         self._lend = [(t, a) for t, a in self._lend if t is not leaf]
         if array is not None:
             self._lend.append((leaf, array))
-        return Step("gradient", g, [(_give, (leaf, None if array is None else wrap(array)))])
+        return Step("gradient", g, [(give, (leaf, None if array is None else wrap(array)))])
 
 
 def _leaves(structure: Any) -> list[Any]:
@@ -416,57 +374,4 @@ def _never(_: Instruction) -> bool:
     return False
 
 
-def _found(path: str) -> Any:
-    """The function at 'module:function'."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def _takes_out(function: Callable[..., Any]) -> bool:
-    return "out" in inspect.signature(function).parameters
-
-
-def _writing(op: Any, path: str, arrays: Any, attributes: Any, place: np.ndarray) -> Any:
-    """The call that computes an operator straight into `place`, tried once; None where the function at `path` does not."""
-    function = _found(path)
-    if not _takes_out(function):
-        return None
-    bound = functools.partial(function, out=place)
-    return None if op.bind(bound, arrays, attributes) is NotImplemented else (op.bind, (bound, arrays, attributes))
-
-
-def _compute(run: Any, arrays: tuple[Any, ...], attributes: tuple[Any, ...], places: Sequence[np.ndarray]) -> None:
-    out = run(arrays, attributes)
-    for place, o in zip(places, out if type(out) is tuple else (out,), strict=True):
-        if o.shape != place.shape:
-            raise RuntimeError(
-                f"compile: an operator gave shape {o.shape} where it gave {place.shape} when recorded: its declaration lacks values_shape"
-            )
-        place[...] = o
-
-
-def _compute_by(launches: Sequence[Launch], *whole: Any) -> None:
-    if not run_calls(launches):
-        _compute(*whole)
-
-
-def _replay(function: Callable[..., Any], args: Any, kwargs: Any, places: Sequence[np.ndarray]) -> None:
-    result = function(*args, **kwargs)
-    if places:
-        found: list[Tensor] = []
-        map_structure(result, lambda v: found.append(v) if isinstance(v, Tensor) else None)
-        for place, tensor in zip(places, found, strict=True):
-            place[...] = tensor._data
-
-
-def _overwrite(tensor: Tensor, array: np.ndarray, value: np.ndarray) -> None:
-    array[...] = value
-    if tensor._storage is not None:
-        tensor._storage.version += 1
-
-
-def _give(leaf: Tensor, gradient: Tensor | None) -> None:
-    leaf._grad = gradient
-
-
-__all__ = ["END", "Layout", "Plan", "Step"]
+__all__ = ["Plan"]

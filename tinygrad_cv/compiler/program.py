@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .trace import Instruction, Item, Trace, Value, map_structure
+from .trace import Trace
+from .values import Instruction, Item, Value, map_structure
 
 _MOST_FOLDED = 1 << 16  # elements: larger results of constants are computed where they are needed
 

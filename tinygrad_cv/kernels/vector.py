@@ -17,7 +17,7 @@ predecessor done, and few enough that nothing is spilled.
 The width is that of the processor that Numba compiles for. The environment variable TINYGRAD_CV_VECTOR, read once, narrows it to 512,
 256 or 128 bits, for tests of the narrower tiles.
 
-Tiles: `ops/cpu/gemm_tiles.py` (matrix products), `ops/cpu/tiles.py` (convolutions; copies of rows and blocks).
+Its users are in `ops/cpu/`: `gemm_micro` and `gemm_tiles` (products), `conv_tiles` (convolutions), `winograd_tiles`.
 """
 
 from __future__ import annotations
