@@ -60,8 +60,9 @@ _NOT_A_PLAN = {  # what asks for values in Python, or draws data-dependent shape
 def _shuffled(value: Any) -> Any:
     if isinstance(value, list):
         return [_shuffled(v) for v in value]
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, (np.ndarray, np.generic)):
         return value
+    value = np.asarray(value)
     shuffled = rng.permutation(value.reshape(-1)) if value.size else value
     return shuffled.reshape(value.shape).astype(np.float32 if value.dtype.kind == "f" else value.dtype)
 
@@ -69,7 +70,7 @@ def _shuffled(value: Any) -> Any:
 def _arrays(value: Any) -> list[np.ndarray]:
     if isinstance(value, list):
         return [a for v in value for a in _arrays(v)]
-    return [value] if isinstance(value, np.ndarray) else []
+    return [np.asarray(value)] if isinstance(value, (np.ndarray, np.generic)) else []
 
 
 def _gradient_call(operator: Operator, sample: Any) -> Callable[..., Any]:
@@ -81,7 +82,7 @@ def _gradient_call(operator: Operator, sample: Any) -> Callable[..., Any]:
         def filled(value: Any) -> Any:
             if isinstance(value, list):
                 return [filled(v) for v in value]
-            return next(left) if isinstance(value, np.ndarray) else value
+            return next(left) if isinstance(value, (np.ndarray, np.generic)) else value
 
         args = [filled(a) for a in sample.args]
         out = operator(*args, **{k: filled(v) for k, v in sample.kwargs.items()})
