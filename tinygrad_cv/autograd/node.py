@@ -188,17 +188,19 @@ def _parent_meta(parent: Any, slot: int) -> tuple[Any, Any]:
     return parent.shape, parent.dtype
 
 
-def source_location(node: Node) -> tuple[str, int, str] | None:
-    """(file, line number, function) of the user's call that made the node, or None if it was not recorded."""
-    if node.source is None:
-        return None
-    code, instruction = node.source
+def source_line(code: CodeType, instruction: int) -> tuple[str, int, str]:
+    """(file, line number, function) of an instruction, as `dispatch.user_frame` gives it."""
     line = code.co_firstlineno
     for start, stop, number in code.co_lines():
         if start <= instruction < stop and number is not None:
             line = number
             break
     return code.co_filename, line, code.co_qualname
+
+
+def source_location(node: Node) -> tuple[str, int, str] | None:
+    """(file, line number, function) of the user's call that made the node, or None if it was not recorded."""
+    return None if node.source is None else source_line(*node.source)
 
 
 def describe_source(node: Node) -> str:

@@ -120,7 +120,7 @@ def _graph(plan: Plan) -> Graph:
             add(
                 GraphNode(
                     f"n{len(nodes)}", "operator", instruction.name, None, scope, tuple(o.shape for o in outputs) or ((),),
-                    tuple(str(o.dtype) for o in outputs) or ("",), False, _fate(plan, outputs), source=instruction.line,
+                    tuple(str(o.dtype) for o in outputs) or ("",), False, _fate(plan, outputs), source=instruction.source,
                 ),
                 outputs,
             )  # fmt: skip
@@ -145,7 +145,7 @@ def _report(plan: Plan) -> PlanReport:
     for step in plan.steps:
         made = step.group.makes()
         lines = dict.fromkeys(
-            f"{i.line[0].rsplit('/', 1)[-1]}:{i.line[1]}" for i in step.group.instructions if i.line is not None
+            f"{i.source[0].rsplit('/', 1)[-1]}:{i.source[1]}" for i in step.group.instructions if i.source is not None
         )
         steps.append(
             StepReport(

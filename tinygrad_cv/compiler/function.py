@@ -289,9 +289,9 @@ class _Compiled(Function):
         outputs = tensors_in(result)
         call.plan = None  # type: ignore[assignment]
         ctx.plan = weakref.ref(plan)
-        wanted = set(plan.differentiable)
+        wanted = set(plan.program.open_ended)
         ctx.mark_non_differentiable(*(t for i, t in enumerate(outputs) if i not in wanted))
-        ctx.wanted = plan.differentiable
+        ctx.wanted = plan.program.open_ended
         return tuple(outputs)
 
     @staticmethod

@@ -240,7 +240,6 @@ class Guards:
 
     def __init__(self, surroundings: Surroundings, trace: Trace, plan: Plan) -> None:
         self.surroundings = surroundings
-        self.modules = surroundings.facts
         self.changes = changes()
         states = {id(v.tensor): v.tensor for v in trace.values if v.kind == "state" and v.tensor is not None}
         self.tensors = [(t, plan.kept.get(t, t._data), t._requires_grad) for t in states.values()]
@@ -258,7 +257,7 @@ class Guards:
         if not self.surroundings.unchanged():
             return False
         if self.changes != changes():
-            if not self.modules_unchanged():
+            if not modules_unchanged(self.surroundings.facts):
                 return False
             self.changes = changes()
         for tensor, array, requires in self.tensors:
@@ -272,10 +271,6 @@ class Guards:
             if arguments[place] is not tensor:
                 return False
         return all([leaf._grad is None for leaf in self.none]) and not any([leaf._grad is None for leaf in self.some])
-
-    def modules_unchanged(self) -> bool:
-        """Whether every module has the attributes it had."""
-        return modules_unchanged(self.modules)
 
 
 def modules_unchanged(facts: Sequence[tuple[Any, Any]]) -> bool:

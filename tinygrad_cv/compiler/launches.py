@@ -42,7 +42,7 @@ class Scratch:
                 break
         else:
             i = len(self._blocks)
-            self._blocks.append(aligned(max(padded, 1 << 20)))
+            self._blocks.append(memory.aligned(max(padded, 1 << 20)))
             self._used.append(0)
         start = self._used[i]
         self._used[i] += padded
@@ -57,13 +57,6 @@ class Scratch:
     def nbytes(self) -> int:
         """Bytes held."""
         return sum(b.nbytes for b in self._blocks)
-
-
-def aligned(size: int) -> np.ndarray:
-    """`size` bytes that start at a multiple of 64."""
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size]
 
 
 @contextmanager
@@ -179,4 +172,4 @@ def run_calls(launches: Sequence[Launch]) -> bool:
     return True
 
 
-__all__ = ["Launch", "Scratch", "aligned", "record", "run_calls"]
+__all__ = ["Launch", "Scratch", "record", "run_calls"]

@@ -15,17 +15,15 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..kernels.fusion import expression_of
+from ..kernels.launch import BOOL, FLOAT32, FLOAT64, MEMORY_COST, PARALLEL_WORK
 from ..kernels.loops import load
 from ..kernels.memory import empty
 from .order import Group
 from .values import Instruction, Value
 
-_PARALLEL_WORK = 12000.0  # ns of work on one core below which a parallel region does not pay
-_MEMORY_COST = 0.1  # ns to read and write one element
 _BLOCK = 4096  # elements summed into one partial sum: float32 sums of so few lose nothing that matters
 _LONGEST_ROW = 1 << 16  # elements: longer rows are left to the operator, which sums them in blocks
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_BOOL = np.dtype(np.bool_)
+_FLOATS = (FLOAT32, FLOAT64)
 
 
 class Body(NamedTuple):
@@ -51,14 +49,14 @@ def fusible(instruction: Instruction) -> bool:
     if instruction.kind != "op" or not instruction.operator.elementwise or not instruction.outputs[0].array.size:
         return False
     kinds = {v.dtype for v in instruction.inputs if isinstance(v, Value)} | {instruction.outputs[0].dtype}
-    if len(kinds - {_BOOL}) > 1 or not kinds <= {*_FLOATS, _BOOL}:
+    if len(kinds - {BOOL}) > 1 or not kinds <= {*_FLOATS, BOOL}:
         return False
     if any(v is None or isinstance(v, bool) for v in instruction.inputs):
         return False
     names = [f"x{i}" if isinstance(v, Value) else float(v) for i, v in enumerate(instruction.inputs)]
-    truths = {f"x{i}": v.dtype == _BOOL for i, v in enumerate(instruction.inputs) if isinstance(v, Value)}
+    truths = {f"x{i}": v.dtype == BOOL for i, v in enumerate(instruction.inputs) if isinstance(v, Value)}
     found = expression(instruction, names, truths)
-    if found is None or found.truth != (instruction.outputs[0].dtype == _BOOL):
+    if found is None or found.truth != (instruction.outputs[0].dtype == BOOL):
         return False
     wide = np.dtype(np.float64) in kinds
     return not (wide and found.calls)  # NumPy's vectorised functions win over the C library's
@@ -86,7 +84,7 @@ def _summed_axes(instruction: Instruction) -> int:
 def body_of(group: Group) -> Body:
     """The statements of a group of fusible instructions."""
     names: dict[Value, str] = {v: f"x{i}" for i, v in enumerate(group.reads())}
-    truths = {name: v.dtype == _BOOL for v, name in names.items()}
+    truths = {name: v.dtype == BOOL for v, name in names.items()}
     statements = []
     functions: set[str] = set()
     cost = 0.0
@@ -97,12 +95,12 @@ def body_of(group: Group) -> Body:
         target = f"t{number}"
         names[instruction.outputs[0]] = target
         truths[target] = found.truth
-        line = instruction.line
+        line = instruction.source
         note = instruction.name + ("" if line is None else f", {line[0].rsplit('/', 1)[-1]}:{line[1]} in {line[2]}")
         statements.append((target, found.text, note))
         functions |= found.functions
         cost += found.cost
-    dtype = next((v.dtype for v in names if v.dtype != _BOOL), _FLOATS[0])
+    dtype = next((v.dtype for v in names if v.dtype != BOOL), _FLOATS[0])
     return Body(tuple(statements), names, tuple(sorted(functions)), cost, dtype)
 
 
@@ -273,7 +271,7 @@ class Loop:
         summed = 0 if total is None else _summed_axes(total)
         everything = summed == len(shape)
         kept = 0 if everything else summed
-        given = [_aligned(arrays[v], shape) for v in reads]
+        given = [arrays[v] for v in reads]
         self.calls: list[Any] = []
         axes = collapse(shape, given, kept)
         if axes is None:  # an operand is transposed: it is copied first
@@ -296,7 +294,7 @@ class Loop:
         self.source = text.source
         kernel = load(f"compiled_{name}", text.source, ", ".join(names))
         size = math.prod(shape)
-        parallel = threads > 1 and (body.cost + _MEMORY_COST) * size >= _PARALLEL_WORK
+        parallel = threads > 1 and (body.cost + MEMORY_COST) * size >= PARALLEL_WORK
         operand_arguments = [*map(flat, given), *axes.sizes, *(axes.steps[i][a] for i, a in text.steps)]
         self.operands = tuple(reads)
         if total is None:
@@ -324,13 +322,6 @@ class Loop:
 def _add_up(sums: np.ndarray, target: np.ndarray, count: int) -> None:
     """target[0] = the sum of `sums`, in double precision, divided by `count`."""
     target[0] = np.add.reduce(sums, dtype=np.float64) / count
-
-
-def _aligned(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """The operand as it is: one whose axes of size 1 are broadcast."""
-    if array.ndim > len(shape):
-        return array.reshape(array.shape[array.ndim - len(shape) :])
-    return array
 
 
 __all__ = ["Axes", "Loop", "Text", "body_of", "collapse", "fusible", "loop_text", "summable"]

@@ -11,9 +11,9 @@ from .._state import state
 from .._tensor import Lent, Tensor, wrap
 from ..dispatch import make_runner
 from ..kernels import enabled, numba_available, threads
-from ..kernels.memory import empty
+from ..kernels.memory import aligned, empty
 from ..replay import choose
-from .launches import Scratch, aligned, record
+from .launches import Scratch, record
 from .loops import Loop, fusible, summable
 from .order import Group, group
 from .program import Program, values_in
@@ -35,7 +35,6 @@ class Plan:
         self._boundary = next((i for i, g in enumerate(self.groups) if g.instructions[0].kind == "boundary"), len(self.groups))
         self._count = program.arguments
         self._results = set(program.results())
-        self.differentiable = program.open_ended
         self._arrays: dict[Value, np.ndarray] = {}
         self._scratch = Scratch()
         self._threads = threads.get_num_threads()
@@ -181,12 +180,18 @@ class Plan:
         called = [i.arguments[0][0] for i in instructions if i.kind == "call" and i.arguments[0]]
         places = {key: p for o in called if isinstance(o, Optimizer) for key, p in o.gradient_places().items()}
         given = [i for i in instructions if i.kind == "gradient" and i.inputs]
+        viewed = {o for i in instructions if i.kind == "op" and (i.operator.view or i.view) for o in i.outputs}
         found: dict[Value, np.ndarray] = {}
         for instruction in given:
             (value,) = instruction.inputs
             place = places.get(id(instruction.leaf))
-            viewed = any(i.kind == "op" and (i.operator.view or i.view) and value in i.outputs for i in instructions)
-            if place is None or value.kind != "computed" or viewed or place.shape != value.shape or place.dtype != value.dtype:
+            if (
+                place is None
+                or value.kind != "computed"
+                or value in viewed
+                or place.shape != value.shape
+                or place.dtype != value.dtype
+            ):
                 continue
             if sum(o.inputs[0] is value or o.leaf is instruction.leaf for o in given) == 1 and value not in self._results:
                 found[value] = place
@@ -207,13 +212,11 @@ class Plan:
         if found is None:
             if value.kind == "state":
                 found = value.tensor._data  # type: ignore[union-attr]
-            elif value.kind == "input":
+            elif value.kind in ("input", "gradient"):
                 found = aligned(value.array.nbytes).view(value.dtype).reshape(value.shape)
                 found[...] = value.array
-            elif value.kind == "gradient":
-                found = aligned(value.array.nbytes).view(value.dtype).reshape(value.shape)
-                found[...] = value.array
-                self._gradient_slots.append((found, value.tensor))  # type: ignore[arg-type]
+                if value.kind == "gradient":
+                    self._gradient_slots.append((found, value.tensor))  # type: ignore[arg-type]
             elif value.kind == "constant":
                 found = value.array
             else:

@@ -93,7 +93,7 @@ def _called(instruction: Instruction) -> str:
 
 
 def _at(instruction: Instruction) -> str:
-    line = instruction.line
+    line = instruction.source
     return "" if line is None else f" at {line[0].rsplit('/', 1)[-1]}:{line[1]}"
 
 

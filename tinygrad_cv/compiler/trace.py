@@ -16,7 +16,7 @@ import numpy as np
 
 from .._state import state
 from .._tensor import Tensor, wrap
-from ..autograd.node import Constant, Node, source_location
+from ..autograd.node import Constant, Node, source_line, source_location
 from ..dispatch import user_frame
 from ..graph import Capture
 from .values import Instruction, Item, Value, map_structure, tensors_in
@@ -126,7 +126,7 @@ class Trace(Capture):
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = map_structure((args, kwargs), lambda v: list(v) if hasattr(v, "__next__") else v)
-        arguments = map_structure((args, kwargs), lambda v: self._of_tensor(v, keep=True) if isinstance(v, Tensor) else v)
+        arguments = map_structure((args, kwargs), lambda v: self._of_tensor(v) if isinstance(v, Tensor) else v)
         state.capture = None
         try:
             result = function(*args, **kwargs)
@@ -284,7 +284,7 @@ class Trace(Capture):
             self.give_up("a number from .item() is computed with")
         return parent
 
-    def _of_tensor(self, tensor: Tensor, keep: bool = False) -> Value:
+    def _of_tensor(self, tensor: Tensor) -> Value:
         if tensor._node is not None:
             values = self._outputs.get(tensor._node)
             if values is not None:
@@ -368,14 +368,9 @@ def _place() -> str:
 
 
 def _location() -> tuple[str, int, str] | None:
+    """(file, line, function) of the user's code that runs now."""
     frame = user_frame()
-    if frame is None:
-        return None
-    code, instruction = frame
-    for start, stop, number in code.co_lines():
-        if start <= instruction < stop and number is not None:
-            return code.co_filename, number, code.co_qualname
-    return code.co_filename, code.co_firstlineno, code.co_qualname
+    return None if frame is None else source_line(*frame)
 
 
 __all__ = ["Number", "Trace"]

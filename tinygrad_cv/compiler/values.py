@@ -55,7 +55,8 @@ class Instruction:
     ) -> None:  # fmt: skip
         self.kind, self.inputs, self.outputs = kind, tuple(inputs), tuple(outputs)
         self.operator, self.attributes, self.arguments, self.result = operator, attributes, arguments, result
-        self.leaf, self.scope, self.source = leaf, scope, source
+        self.leaf, self.scope = leaf, scope
+        self.source = source  # (file, line, function) of the user's code that it comes from
         self.view = view  # the outputs share the memory of the first input
 
     @property
@@ -64,11 +65,6 @@ class Instruction:
         if self.kind == "op":
             return str(self.operator.name)
         return getattr(self.operator, "__qualname__", "call") if self.kind == "call" else self.kind
-
-    @property
-    def line(self) -> tuple[str, int, str] | None:
-        """(file, line, function) of the user's code that it comes from."""
-        return self.source
 
     def __repr__(self) -> str:
         return f"{', '.join(map(repr, self.outputs))} = {self.name}({', '.join(map(repr, self.inputs))})"

@@ -13,10 +13,10 @@ from .memory import empty
 
 FLOAT32, FLOAT64, BOOL = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.bool_)
 NEVER = 1 << 62
-_PARALLEL_WORK = 12000.0  # ns of work on one core below which a parallel region does not pay, a crowded machine in mind
+PARALLEL_WORK = 12000.0  # ns of work on one core below which a parallel region does not pay, a crowded machine in mind
 _REGION = 2000.0  # ns to enter and leave one
 _CALL = 2500.0  # ns a kernel call costs besides the work
-_MEMORY_COST = 0.1  # ns to read and write one element
+MEMORY_COST = 0.1  # ns to read and write one element
 _ROW = 16  # rows shorter than this are left to NumPy
 
 smallest: int | None = None  # tests set this: arrays of at least so many elements go to kernels, whatever that costs
@@ -47,7 +47,7 @@ def smallest_size(cost: Cost) -> int:
     if smallest is not None:
         return smallest
     numpy = cost.numpy * (3.0 if cost.calls and not _numpy_has_avx512() else 1.0)
-    here = cost.here + _MEMORY_COST
+    here = cost.here + MEMORY_COST
     sizes = [NEVER]
     for each, fixed in ((here, _CALL), (here / threads.get_num_threads(), _CALL + _REGION)):
         gain = numpy - 1.1 * each
@@ -65,7 +65,7 @@ class Loop:
         self.truth = truth
         self.cost = cost
         self.truths = tuple(name in program.truths for name in program.operands)
-        self.parallel_size = int(_PARALLEL_WORK / (cost.here + _MEMORY_COST))
+        self.parallel_size = int(PARALLEL_WORK / (cost.here + MEMORY_COST))
         self.smallest = smallest_size(cost)
         self.worth_copying = cost.here > 0.5
         self.kernels: dict[tuple[str, bool], Any] = {}

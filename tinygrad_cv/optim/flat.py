@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor, wrap
+from ..kernels.memory import aligned
 
 State = dict[Tensor, dict[str, Any]]
 
@@ -38,10 +39,10 @@ _LARGE = 1 << 15  # elements: gathering the gradient of a larger parameter costs
 _LINE = 64  # bytes of a cache line: every piece starts on one, as an array of its own would at best
 
 
-def _aligned(count: int, dtype: np.dtype[Any]) -> np.ndarray:
-    block = np.zeros(count * dtype.itemsize + _LINE, np.uint8)
-    start = -block.ctypes.data % _LINE
-    return block[start : start + count * dtype.itemsize].view(dtype)
+def _zeros(count: int, dtype: np.dtype[Any]) -> np.ndarray:
+    block = aligned(count * dtype.itemsize).view(dtype)
+    block.fill(0)
+    return block
 
 
 def check_state(parameter: Tensor, name: str, known: Tensor) -> None:
@@ -66,7 +67,7 @@ class FlatPlan:
             self.starts.append(position)
             position += -(-parameter._data.size // line) * line
         self.size, self.dtype = position, dtype
-        self.values, self.gradients = _aligned(position, dtype), _aligned(position, dtype)
+        self.values, self.gradients = _zeros(position, dtype), _zeros(position, dtype)
         self.arrays, self.places = self._pieces(self.values), self._pieces(self.gradients)
         self.states: dict[str, np.ndarray] = {}
         self.state_tensors: dict[str, list[Tensor]] = {}
@@ -109,7 +110,7 @@ class FlatPlan:
         tensors = self.state_tensors.get(name)
         if tensors is not None and all([states[p].get(name) is t for p, t in zip(self.parameters, tensors, strict=True)]):
             return self.states[name]
-        flat = self.states[name] = _aligned(self.size, self.dtype)
+        flat = self.states[name] = _zeros(self.size, self.dtype)
         tensors = self.state_tensors[name] = []
         for parameter, piece in zip(self.parameters, self._pieces(flat), strict=True):
             known = states[parameter].get(name)
