@@ -78,6 +78,12 @@ def fused_gradient(
     return variants[key]
 
 
+def forget(operator: Operator) -> None:
+    """Traces the operator's rules anew at their next use: they have changed."""
+    for key in [k for k in _found if k[0] is operator]:
+        del _found[key]
+
+
 def run_rule(node: Any, index: int, upstream: Any, saved: Callable[[tuple[str, int]], Any]) -> np.ndarray | None:
     """The gradient of a recorded elementwise node for input `index`, by its rule as one loop; None where the rule itself must run.
 

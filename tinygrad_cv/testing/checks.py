@@ -141,7 +141,7 @@ def _check_stride_zero(sample: Sample, arrays: list[np.ndarray], dtype: Any, res
     result.count("layout")
 
 
-def _gradients(sample: Sample, arrays: list[np.ndarray], make_upstream: Any) -> list[np.ndarray] | None:
+def gradients(sample: Sample, arrays: list[np.ndarray], make_upstream: Any) -> list[np.ndarray] | None:
     """The gradients of the differentiable arrays; None where no output has one."""
     wanted = sample.differentiable()
     leaves = [wrap(a).requires_grad_() if i in wanted else wrap(a) for i, a in enumerate(arrays)]
@@ -162,24 +162,22 @@ def _tensors(value: Any) -> list[Tensor]:
 def _check_gradient_layouts(sample: Sample, result: OpResult) -> None:
     if not sample.differentiable() or not any(sample.arrays[i].size for i in sample.differentiable()):
         return
-    plain = _gradients(sample, [contiguous(a) for a in sample.arrays], lambda k, t: np.full(t.shape, 0.7, t.dtype))
+    plain = gradients(sample, [contiguous(a) for a in sample.arrays], lambda k, t: np.full(t.shape, 0.7, t.dtype))
     if plain is None:
         return
-    stretched = _gradients(
+    stretched = gradients(
         sample,
         [LAYOUTS["transposed"](a) for a in sample.arrays],
         lambda k, t: np.broadcast_to(np.asarray(0.7, t.dtype), t.shape),
     )
     agree("gradient with transposed inputs and a stride-0 upstream", stretched, plain, 1e-9)
     random = lambda k, t: random_upstreams([t.shape], np.float64, k)[0]  # noqa: E731
-    plain = _gradients(sample, [contiguous(a) for a in sample.arrays], random)
-    strided = _gradients(
-        sample, [LAYOUTS["sliced"](a) for a in sample.arrays], lambda k, t: LAYOUTS["transposed"](random(k, t))
-    )
+    plain = gradients(sample, [contiguous(a) for a in sample.arrays], random)
+    strided = gradients(sample, [LAYOUTS["sliced"](a) for a in sample.arrays], lambda k, t: LAYOUTS["transposed"](random(k, t)))
     agree("gradient with sliced inputs and a transposed upstream", strided, plain, 1e-9)
     rounded = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in sample.cast(np.float32)]
-    precise = _gradients(sample, rounded, random)
-    single = _gradients(sample, sample.cast(np.float32), lambda k, t: random(k, t).astype(t.dtype))
+    precise = gradients(sample, rounded, random)
+    single = gradients(sample, sample.cast(np.float32), lambda k, t: random(k, t).astype(t.dtype))
     if single is not None and not _has_dtype_attribute(sample):
         agree("gradient in float32 against float64", single, precise, max(1e-3, 10 * tolerance_of(sample, np.float32)))
     result.count("gradient layout")
@@ -308,7 +306,7 @@ def check_empty(sample: Sample, result: OpResult) -> None:
             warnings.simplefilter("ignore")  # of means of nothing, and of shapes that broadcast now
             got = empty.call_function([contiguous(a) for a in empty.arrays])
             agree("with an empty axis, against the reference", got, empty.call_reference(empty.arrays), 1e-9)
-            _gradients(empty, empty.arrays, lambda k, t: np.ones(t.shape, t.dtype))
+            gradients(empty, empty.arrays, lambda k, t: np.ones(t.shape, t.dtype))
     except Exception as error:
         if isinstance(error, (ValueError, TypeError, IndexError, RuntimeError)) and re.match(r"[\w.]+: ", str(error)):
             result.count("empty axis refused")
@@ -346,7 +344,7 @@ def check_edge_shapes(sample: Sample, result: OpResult) -> None:
         agree(f"shape {shape}", sample.call_function(values), sample.call_reference(values), 1e-9)
         wanted = sample.differentiable()
         if wanted:
-            grads = _gradients(sample, values, lambda k, t: np.ones(t.shape, t.dtype))
+            grads = gradients(sample, values, lambda k, t: np.ones(t.shape, t.dtype))
             assert grads is None or all(g.shape == shape for g in grads), f"gradient shapes for inputs of shape {shape}"
         result.count("edge shape")
 

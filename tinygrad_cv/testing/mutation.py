@@ -1,0 +1,235 @@
+"""How good the gradient checks are: every backward rule is made wrong in many ways, and the checks must notice each.
+
+    results = mutate(["conv2d", "softmax"])
+    print(report(results))
+
+`python -m tinygrad_cv.testing.mutation [NAME ...]` does it from the command line, for all operators if none is named, one process
+for each processor. A mutant (see mutants.py) ends as one of
+
+killed      a check compared numbers (or shapes) and found them wrong
+raised      the wrong rule could not run: an error of its own, which says nothing about the checks; not counted
+equivalent  the checks passed, and the wrong rule gave the right rule's gradients, to the last digits, on other calls too; not counted
+survived    the checks passed, and the gradients are wrong somewhere: a hole in the checks or in the operator's domain
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from .. import registry
+from ..autograd.differences import random_upstreams
+from ..autograd.numerical import GradcheckError
+from ..domain import NumpyDraw
+from ..files import write_atomically
+from ..registry import Operator
+from . import check_op
+from .checks import check_gradient, check_kinks, gradients
+from .mutants import Mutant, mutants_of
+from .samples import Sample
+
+EXAMPLES = 20
+_REFUSED = re.compile(
+    r"backward rule must return|gradient of array \d+:"
+)  # the engine's and the checks' own words for a wrong shape
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one mutant. by: the check that noticed, or the error; example: how many calls it took, from 1."""
+
+    operator: str
+    kind: str
+    place: str
+    status: str
+    by: str = ""
+    example: int = 0
+
+
+def try_mutant(mutant: Mutant, seed: int = 0, examples: int = EXAMPLES) -> Outcome:
+    """Runs the checks of `check_op` on the operator with the mutant's rule in place of its own."""
+    example = 0
+    status, by = "survived", ""
+    with mutant.installed(), _quiet():
+        try:
+            for example in range(1, examples + 1):  # the check that most mutants die by, before all the others
+                for check in (check_gradient, check_kinks) if example < 3 else (check_gradient,):
+                    by = check.__name__
+                    check(_sample(mutant.operator, seed, example - 1), _Uncounted())  # type: ignore[arg-type]
+            by = "check_op"
+            check_op(mutant.operator, examples=examples, seed=seed)
+        except (GradcheckError, AssertionError) as error:
+            status = "killed"
+            if not by.startswith("check_g") and "Error: " in str(error) and "agree" not in str(error):
+                by = str(error).partition(",")[2].partition(",")[0].strip() or by
+        except Exception as error:
+            shape = _REFUSED.search(str(error))
+            status, by = ("killed", "shape or dtype") if shape else ("raised", f"{type(error).__name__}: {str(error)[:120]}")
+    if status == "survived" and _equivalent(mutant, seed):
+        status = "equivalent"
+    return Outcome(
+        mutant.operator.name, mutant.kind, mutant.place, status, "" if status in ("survived", "equivalent") else by, example
+    )
+
+
+class _Uncounted:
+    def count(self, kind: str, number: int = 1) -> None:
+        """Nobody asks how often a mutant was compared."""
+
+
+def _sample(operator: Operator, seed: int, i: int) -> Sample:
+    return Sample(operator, operator.domain(NumpyDraw(np.random.default_rng([seed, i]))), seed + i)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _equivalent(mutant: Mutant, seed: int, calls: int = 100) -> bool:
+    """Whether the mutant's gradients are those of the right rule on `calls` other calls, to 1e-12 of the largest."""
+    with _quiet():
+        for i in range(calls):
+            sample = _sample(mutant.operator, seed + 1_000_003, i)
+            right = _gradients(sample)
+            try:
+                with mutant.installed():
+                    wrong = _gradients(sample)
+            except Exception:
+                return False
+            if right is None or wrong is None:
+                continue
+            for a, b in zip(right, wrong, strict=True):
+                scale = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
+                if not np.allclose(a, b, rtol=0, atol=1e-12 * scale, equal_nan=True):
+                    return False
+    return True
+
+
+def _gradients(sample: Sample) -> list[np.ndarray] | None:
+    return gradients(sample, [a.copy() for a in sample.arrays], lambda k, t: random_upstreams([t.shape], np.float64, k)[0])
+
+
+def mutate_operator(operator: Operator | str, seeds: Sequence[int] = (0,), examples: int = EXAMPLES) -> list[Outcome]:
+    """The outcome of every mutant of one operator for every seed. AssertionError where the operator itself fails its checks."""
+    operator = registry.get(operator) if isinstance(operator, str) else operator
+    found = mutants_of(operator)
+    if not found:
+        return []
+    for seed in seeds:
+        check_op(operator, examples=examples, seed=seed)
+    return [try_mutant(mutant, seed, examples) for mutant in found for seed in seeds]
+
+
+def mutate(names: Iterable[str] | None = None, *, seeds: Sequence[int] = (0,), processes: int | None = None) -> list[Outcome]:
+    """`mutate_operator` for the operators of these names (all that have a backward rule, if None), in processes of their own.
+
+    A mutant that kills its process has the outcome "crashed".
+    """
+    chosen = list(names) if names is not None else [o.name for o in registry.operators() if o.joint_rule or o.rules]
+    for name in chosen:
+        registry.get(name)
+    results: dict[str, list[Outcome]] = {}
+    waiting = chosen
+    while waiting:
+        with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+            futures = {pool.submit(mutate_operator, name, tuple(seeds)): name for name in waiting}
+            lost = []
+            for future in as_completed(futures):
+                try:
+                    results[futures[future]] = future.result()
+                except BrokenProcessPool:
+                    lost.append(futures[future])
+        if len(lost) == len(waiting):  # one of the first ones it must be: alone, each shows whether it is
+            results[lost[0]] = _alone(lost[0], seeds)
+            lost = lost[1:]
+        waiting = lost
+    return [outcome for name in chosen for outcome in results[name]]
+
+
+def _alone(name: str, seeds: Sequence[int]) -> list[Outcome]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(mutate_operator, name, tuple(seeds)).result()
+        except BrokenProcessPool:
+            return [Outcome(name, "any", "one of its mutants", "crashed", "the process died")]
+
+
+def score(outcomes: Iterable[Outcome]) -> float:
+    """killed / (killed + survived + crashed)."""
+    counts = Counter(o.status for o in outcomes)
+    counted = counts["killed"] + counts["survived"] + counts["crashed"]
+    return counts["killed"] / counted if counted else 1.0
+
+
+def report(outcomes: Sequence[Outcome]) -> str:
+    """The table by kind of mistake, the operators with fewer than ten counted mutants, and every survivor, as Markdown."""
+    by_kind: dict[str, Counter[str]] = defaultdict(Counter)
+    by_operator: dict[str, Counter[str]] = defaultdict(Counter)
+    for o in outcomes:
+        by_kind[o.kind][o.status] += 1
+        by_operator[o.operator][o.status] += 1
+    columns = ("killed", "survived", "equivalent", "raised", "crashed")
+    lines = ["| mistake | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    for kind in sorted(by_kind):
+        lines.append(f"| {kind} | " + " | ".join(str(by_kind[kind][c]) for c in columns) + " |")
+    total = Counter(o.status for o in outcomes)
+    lines.append("| **all** | " + " | ".join(f"**{total[c]}**" for c in columns) + " |")
+    lines += [
+        "",
+        f"{len(by_operator)} operators, {len(outcomes)} mutants, {100 * score(outcomes):.2f} % of the counted ones killed.",
+    ]
+    few = [f"{n} ({c['killed'] + c['survived']})" for n, c in sorted(by_operator.items()) if c["killed"] + c["survived"] < 10]
+    if few:
+        lines += ["", f"Fewer than ten counted mutants: {', '.join(few)}."]
+    survivors = [o for o in outcomes if o.status in ("survived", "crashed")]
+    if survivors:
+        lines += ["", "Survivors:", ""]
+        lines += [f"- `{o.operator}`: {o.kind}; {o.place}" for o in dict.fromkeys(survivors)]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; the exit status is 1 if a mutant survived."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tinygrad_cv.testing.mutation", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("names", nargs="*", help="operators to mutate (default: all that have a backward rule)")
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds to draw the calls from (default 1)")
+    parser.add_argument("--processes", type=int, default=None, help="default: one for each processor")
+    parser.add_argument("--json", type=Path, default=None, help="write every outcome to this file too")
+    given = parser.parse_args(arguments)
+    start = time.perf_counter()
+    try:
+        outcomes = mutate(given.names or None, seeds=range(given.seeds), processes=given.processes)
+    except KeyError as error:
+        parser.error(str(error.args[0]))
+    if given.json is not None:
+        write_atomically(given.json, json.dumps([asdict(o) for o in outcomes], indent=1).encode())
+    print(report(outcomes))
+    print(f"\n{time.perf_counter() - start:.0f} s")
+    return int(any(o.status in ("survived", "crashed") for o in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
+__all__ = ["Outcome", "mutate", "mutate_operator", "report", "score", "try_mutant"]
