@@ -87,7 +87,9 @@ def subject_of(operator: registry.Operator) -> Subject | None:
 
 
 def ours(subject: Subject) -> bool:
-    return tg.autograd.gradcheck(subject.call, tuple(tg.tensor(x).requires_grad_() for x in subject.inputs), raise_exception=False)
+    return tg.autograd.gradcheck(
+        subject.call, tuple(tg.tensor(x).requires_grad_() for x in subject.inputs), raise_exception=False
+    )
 
 
 def torch_checker(fast: bool) -> Callable[[Subject], bool]:

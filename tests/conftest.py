@@ -21,6 +21,18 @@ settings.register_profile("thorough", max_examples=200, print_blob=True, **_COMM
 settings.load_profile(os.environ.get("TINYGRAD_CV_PROFILE", "quick"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `thorough` run under that profile, or where -m asks for them."""
+    if config.option.markexpr or "thorough" in (
+        config.getoption("--hypothesis-profile"),
+        os.environ.get("TINYGRAD_CV_PROFILE"),
+    ):
+        return
+    for item in items:
+        if item.get_closest_marker("thorough"):
+            item.add_marker(pytest.mark.skip(reason="long: run it with --hypothesis-profile=thorough or -m thorough"))
+
+
 @pytest.fixture(autouse=True)
 def same_start() -> Iterator[None]:
     """Every test starts from one seed and the default switches, and must leave the switches as they were."""

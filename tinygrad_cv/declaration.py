@@ -223,13 +223,13 @@ class Operator:
             return
         joint = getattr(declaration, "backward", None)
         if joint is not None:
-            self.joint_rule = (joint, self._getters(joint))
+            self.joint_rule = (joint, self.getters(joint))
             return
         missing = []
         for i, p in enumerate(self.tensor_params):
             rule = getattr(declaration, f"grad_{p}", None)
             if rule is not None:
-                self.rules[i] = (rule, self._getters(rule))
+                self.rules[i] = (rule, self.getters(rule))
             elif not self.nondiff[i]:
                 missing.append(p)
         if missing:
@@ -238,7 +238,8 @@ class Operator:
                 "backward, name it in `nondiff`, or set `differentiable = False`"
             )
 
-    def _getters(self, rule: Callable[..., Any]) -> tuple[tuple[str, int], ...]:
+    def getters(self, rule: Callable[..., Any]) -> tuple[tuple[str, int], ...]:
+        """Where the values are that a rule asks for by its parameters' names: pairs (kind, position)."""
         getters: list[tuple[str, int]] = []
         for p in _parameter_names(rule):
             if p in ("upstream", "upstreams", "ctx"):
@@ -268,6 +269,13 @@ class Operator:
                 wanted = {k: None for k in wanted if k[0] != "list"} | {("in", i): None for i in range(len(needs))}
             plan = self._save_plans[needs] = tuple(wanted)
         return plan
+
+    def forget_rules(self) -> None:
+        """Reads `rules` and `joint_rule` anew at the next backward: they have been changed."""
+        from .kernels import fusion
+
+        self._save_plans.clear()
+        fusion.forget(self)
 
     def kernel(self, device: str = "cpu") -> Callable[..., Any] | None:
         """The kernel for `device`, imported at first use; None where there is none or Numba is missing or switched off."""

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor, wrap
-from ..kernels import fusion
 from ..registry import Operator
 
 Rule = Callable[..., Any]
@@ -30,13 +29,18 @@ Rule = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Mutant:
-    """One wrong rule. kind: the sort of mistake; place: the rule and what was changed in it."""
+    """One wrong rule. kind: the sort of mistake; place: the rule and what was changed in it.
+
+    index: the tensor parameter whose rule this is; None for a rule that gives all gradients. getters: what it is called with, as
+    the registry's `rules` have it.
+    """
 
     operator: Operator
-    index: int | None  # the tensor parameter whose rule this is; None for a rule that gives all gradients
+    index: int | None
     kind: str
     place: str
     rule: Rule
+    getters: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:
         return f"{self.operator.name}: {self.kind}, {self.place}"
@@ -48,11 +52,11 @@ class Mutant:
         if self.index is None:
             original = operator.joint_rule
             assert original is not None
-            operator.joint_rule = (self.rule, original[1])
+            operator.joint_rule = (self.rule, self.getters)
         else:
             first = operator.rules[self.index]
-            operator.rules[self.index] = (self.rule, first[1])
-        fusion.forget(operator)
+            operator.rules[self.index] = (self.rule, self.getters)
+        operator.forget_rules()
         try:
             yield
         finally:
@@ -60,7 +64,13 @@ class Mutant:
                 operator.joint_rule = original
             else:
                 operator.rules[self.index] = first
-            fusion.forget(operator)
+            operator.forget_rules()
+
+
+def planted(operator: Operator, parameter: str, kind: str, rule: Rule) -> Mutant:
+    """`rule`, which asks for what it needs by name as every rule does, in place of that for `parameter`."""
+    index = operator.tensor_params.index(parameter)
+    return Mutant(operator, index, kind, f"grad_{parameter}", rule, operator.getters(rule))
 
 
 def mutants_of(operator: Operator) -> list[Mutant]:
@@ -73,7 +83,7 @@ def mutants_of(operator: Operator) -> list[Mutant]:
     for index, rule, getters in rules:
         name = "backward" if index is None else f"grad_{operator.variadic or operator.tensor_params[index]}"
         for kind, place, changed in (*_inside(rule), *_outside(rule, getters)):
-            found.append(Mutant(operator, index, kind, f"{name}: {place}", changed))
+            found.append(Mutant(operator, index, kind, f"{name}: {place}", changed, getters))
     return found
 
 
@@ -304,4 +314,4 @@ def _on_upstream(rule: Rule, change: Callable[[Tensor], Tensor], places: list[in
     return mutant
 
 
-__all__ = ["Mutant", "mutants_of"]
+__all__ = ["Mutant", "mutants_of", "planted"]

@@ -157,7 +157,8 @@ def mutate(names: Iterable[str] | None = None, *, seeds: Sequence[int] = (0,), p
                     results[futures[future]] = future.result()
                 except BrokenProcessPool:
                     lost.append(futures[future])
-        if len(lost) == len(waiting):  # one of the first ones it must be: alone, each shows whether it is
+        lost.sort(key=chosen.index)
+        if len(lost) == len(waiting):  # it is one of the first: alone, each shows whether it is
             results[lost[0]] = _alone(lost[0], seeds)
             lost = lost[1:]
         waiting = lost
