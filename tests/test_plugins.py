@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
+
+from plugin_packages import install, run
 
 GOOD = """
     import numpy as np
@@ -68,24 +67,6 @@ BY_CALL = """
 """
 
 
-def install(site: Path, package: str, text: str, target: str | None = None) -> None:
-    """A package in `site` as pip leaves it: a module and the metadata that names its entry point."""
-    module = package.replace("-", "_")
-    (site / f"{module}.py").write_text(textwrap.dedent(text))
-    info = site / f"{module}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[tinygrad_cv.ops]\n{module} = {target or module}\n")
-
-
-def run(site: Path, program: str) -> str:
-    """The output of a program in a new interpreter that sees the packages in `site`. Warnings are errors unless caught."""
-    text = f"import sys\nsys.path.insert(0, {str(site)!r})\n" + textwrap.dedent(program)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def test_a_plugins_operator_is_like_a_built_in_one(tmp_path: Path) -> None:
     install(tmp_path, "swish-ops", GOOD)
     out = run(tmp_path, """
@@ -108,10 +89,10 @@ def test_a_plugins_operator_is_like_a_built_in_one(tmp_path: Path) -> None:
 def test_the_command_line_kit_checks_it_too(tmp_path: Path) -> None:
     install(tmp_path, "swish-ops", GOOD)
     out = run(tmp_path, """
-        from tinygrad_cv.testing.__main__ import main
-        assert main(["plugin_swish", "exp", "--examples", "3"]) == 0
+        from tinygrad_cv.cli import main
+        assert main(["check", "plugin_swish", "exp", "--examples", "3"]) == 0
     """)  # fmt: skip
-    assert out.startswith("ok     plugin_swish") and "2 operators, 6 examples" in out and out.endswith("all ok")
+    assert "ok      swish_ops.plugin_swish" in out and "2 operators, 6 examples" in out and out.endswith("all ok")
 
 
 def test_an_entry_point_may_name_a_function(tmp_path: Path) -> None:

@@ -138,6 +138,11 @@ def discover(reload: bool = False) -> None:
             _current_provider = previous
 
 
+def failed_plugins() -> dict[str, str]:
+    """Why each plugin that was found could not be loaded, by 'package:entry point'."""
+    return dict(_failed_plugins)
+
+
 def find(name: str) -> Operator | None:
     """The operator called `name`, or known by it as an alias, looking at installed plugins only when no loaded operator has the name."""
     operator = _operators.get(name) or _aliases.get(name)
@@ -185,6 +190,7 @@ def _drop(place: Any, name: str, operator: Operator) -> None:
 
 
 __all__ = [
-    "API_VERSION", "ENTRY_POINT_GROUP", "Array", "Composite", "Elementwise", "Op", "Operator", "discover", "find", "get",
+    "API_VERSION", "ENTRY_POINT_GROUP", "Array", "Composite", "Elementwise", "Op", "Operator", "discover", "failed_plugins", "find",
+    "get",
     "on_registration", "op", "operators", "unregister",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ generic: drawing them element by element costs a hundred times as much and finds
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -117,6 +118,7 @@ def op_test(operator: Operator | str, result: OpResult | None = None, **options:
     def test() -> None:
         remember(operator, counts)
         counts.failure = None
+        start = time.perf_counter()
         try:
             for seed in range(2):
                 check_once(operator, operator.domain(NumpyDraw(seed)), seed, counts)
@@ -124,6 +126,8 @@ def op_test(operator: Operator | str, result: OpResult | None = None, **options:
         except BaseException as error:
             counts.failure = str(error)
             raise
+        finally:
+            counts.seconds = time.perf_counter() - start
 
     test.__name__ = test.__qualname__ = name
     test.__doc__ = f"Values, layouts and derivatives of `{operator.name}` on calls drawn from its domain."
