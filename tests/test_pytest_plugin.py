@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from plugin_packages import install
 
 pytest.importorskip("hypothesis")

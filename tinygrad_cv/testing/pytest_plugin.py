@@ -17,7 +17,8 @@ import pytest
 if TYPE_CHECKING:
     pass
 
-_results = pytest.StashKey["list[OpResult]"]()
+_operators = pytest.StashKey[list[Any]]()
+_results = pytest.StashKey[list[Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,9 +44,6 @@ def pytest_collection(session: pytest.Session) -> None:
             session.config.stash[_operators] = select(session.config.option.tg_ops)
         except KeyError as error:
             raise pytest.UsageError(f"--tg-ops: {error.args[0]}") from None
-
-
-_operators = pytest.StashKey["list[Any]"]()
 
 
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
