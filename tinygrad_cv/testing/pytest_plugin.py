@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    pass
 
 _operators = pytest.StashKey[list[Any]]()
 _results = pytest.StashKey[list[Any]]()
