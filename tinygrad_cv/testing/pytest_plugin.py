@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-
 _operators = pytest.StashKey[list[Any]]()
 _results = pytest.StashKey[list[Any]]()
 
