@@ -57,6 +57,13 @@ class max_pool_input_grad(Op):
 
     nondiff = ("indices",)
 
+    def prepare(grad_output, indices, input_size):
+        if indices.shape != grad_output.shape:
+            raise ValueError(
+                f"max_pool_input_grad: indices of shape {indices.shape} must have the shape of grad_output, {grad_output.shape}"
+            )
+        return grad_output, indices, input_size
+
     def reference(grad_output: Array, indices: Array, input_size: tuple[int, ...]) -> np.ndarray:
         rank = len(input_size)
         planes = math.prod(grad_output.shape[:-rank])
@@ -92,6 +99,14 @@ class max_pool_gather(Op):
     """
 
     nondiff = ("indices",)
+
+    def prepare(input, indices, rank):
+        if indices.ndim != input.ndim or not 0 < rank < input.ndim + 1 or indices.shape[:-rank] != input.shape[:-rank]:
+            raise ValueError(
+                f"max_pool_gather: indices of shape {indices.shape} must be as the input of shape {input.shape}, but for the last "
+                f"{rank} axes"
+            )
+        return input, indices, rank
 
     def reference(input: Array, indices: Array, rank: int) -> np.ndarray:
         lead = input.shape[:-rank]

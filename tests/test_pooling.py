@@ -337,3 +337,19 @@ def test_kernels_agree_with_the_references(monkeypatch, below, dtype):
         for with_kernel, reference in zip(*results, strict=True):
             assert with_kernel.dtype == reference.dtype
             np.testing.assert_allclose(with_kernel, reference, rtol=0, atol=1e-5 if dtype == np.float32 else 1e-13)
+
+
+def test_an_index_outside_of_its_plane_is_refused() -> None:
+    """The kernels that follow indices never touch memory that is not theirs."""
+    grad, inside = tg.ones(2, 3, 2, 2), tg.zeros(2, 3, 2, 2, dtype=tg.int64)
+    for wrong in (16, -1, 2**40):
+        indices = inside.clone()
+        indices[1, 2, 1, 1] = wrong
+        with pytest.raises(IndexError, match="max_pool_input_grad: an index is outside of the 16 elements"):
+            tg.max_pool_input_grad(grad, indices, (4, 4))
+        with pytest.raises(IndexError, match="max_pool_gather: an index is outside of the 16 elements"):
+            tg.max_pool_gather(tg.ones(2, 3, 4, 4), indices, 2)
+    with pytest.raises(ValueError, match=r"max_pool_input_grad: indices of shape \(2, 3, 2, 2\)"):
+        tg.max_pool_input_grad(tg.ones(2, 3, 2), inside, (4, 4))
+    with pytest.raises(ValueError, match="max_pool_gather: indices"):
+        tg.max_pool_gather(tg.ones(1, 3, 4, 4), inside, 2)

@@ -91,22 +91,32 @@ def max_windows(x, wd, wh, ww, values, indices):
 
 
 @kernel
-def scatter_planes(g, indices, out):
-    """out = 0; out[p, indices[p, o]] += g[p, o] for every plane p."""
+def scatter_planes(g, indices, out, outside):
+    """out = 0; out[p, indices[p, o]] += g[p, o] for every plane p. outside[p]: whether an index was none of the plane's."""
     for p in prange(g.shape[0]):
         plane = out[p]
+        outside[p] = False
         for i in range(plane.size):
             plane[i] = 0
         for o in range(g.shape[1]):
-            plane[indices[p, o]] += g[p, o]
+            i = indices[p, o]
+            if 0 <= i < plane.size:
+                plane[i] += g[p, o]
+            else:
+                outside[p] = True
 
 
 @kernel
-def gather_planes(x, indices, out):
-    """out[p, o] = x[p, indices[p, o]] for every plane p."""
+def gather_planes(x, indices, out, outside):
+    """out[p, o] = x[p, indices[p, o]] for every plane p. outside[p]: whether an index was none of the plane's."""
     for p in prange(indices.shape[0]):
+        outside[p] = False
         for o in range(indices.shape[1]):
-            out[p, o] = x[p, indices[p, o]]
+            i = indices[p, o]
+            if 0 <= i < x.shape[1]:
+                out[p, o] = x[p, i]
+            else:
+                outside[p] = True
 
 
 @helper
@@ -235,7 +245,10 @@ def scatter(grad_output, indices, input_size):
     planes = math.prod(grad_output.shape[:-rank])
     out = empty((*grad_output.shape[:-rank], *input_size), grad_output.dtype)
     flat = np.ascontiguousarray(grad_output).reshape(planes, -1)
-    _run(scatter_planes, out.size)(flat, np.ascontiguousarray(indices).reshape(planes, -1), out.reshape(planes, -1))
+    outside = empty((planes,), np.bool_)
+    places = np.ascontiguousarray(indices).reshape(planes, -1)
+    _run(scatter_planes, out.size)(flat, places, out.reshape(planes, -1), outside)
+    _refuse_outside("max_pool_input_grad", outside, input_size)
     return out
 
 
@@ -246,8 +259,16 @@ def gather(input, indices, rank):
     planes = math.prod(input.shape[:-rank])
     out = empty(indices.shape, input.dtype)
     flat = np.ascontiguousarray(input).reshape(planes, -1)
-    _run(gather_planes, out.size)(flat, np.ascontiguousarray(indices).reshape(planes, -1), out.reshape(planes, -1))
+    outside = empty((planes,), np.bool_)
+    places = np.ascontiguousarray(indices).reshape(planes, -1)
+    _run(gather_planes, out.size)(flat, places, out.reshape(planes, -1), outside)
+    _refuse_outside("max_pool_gather", outside, input.shape[-rank:])
     return out
+
+
+def _refuse_outside(name: str, outside: np.ndarray, sizes) -> None:
+    if outside.any():
+        raise IndexError(f"{name}: an index is outside of the {math.prod(sizes)} elements of a plane of size {tuple(sizes)}")
 
 
 def _mean(input: np.ndarray, windows, lengths) -> np.ndarray:
