@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Elementwise, OneOf, Real, Tensor, call, elementwise, op
+from ..extend import Array, Composite, Elementwise, Homogeneous, Idempotent, OneOf, Real, Tensor, call, elementwise, op
 from ..random import numpy_generator
 from ..replay import replayable
 from .arithmetic import refuse_bool
@@ -22,7 +22,17 @@ def require_floating(name: str, input: Any) -> None:
         raise TypeError(f"{name}: expected a floating tensor, got {input.dtype}; use .float()")
 
 
-@op("relu", domain=elementwise(AWAY_FROM_ZERO), formula="max(input, 0)", kinks={0.0: 0.0}, inplace=True)
+@op(
+    "relu",
+    domain=elementwise(AWAY_FROM_ZERO),
+    formula="max(input, 0)",
+    kinks={0.0: 0.0},
+    inplace=True,
+    laws=(
+        Homogeneous("input", positive=True),
+        Idempotent("input"),
+    ),
+)
 class relu(Elementwise):
     """input where it is positive, else 0. The gradient at 0 is 0. NaN stays NaN.
 
@@ -90,6 +100,7 @@ class threshold(Elementwise):
     kinks={0.0: 0.01},
     source="Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models (ICML 2013)",
     inplace=True,
+    laws=(Homogeneous("input", positive=True),),
 )
 class leaky_relu(Elementwise):
     """input where it is positive, else negative_slope * input. The gradient at 0 is negative_slope. Floating dtypes only."""
@@ -197,6 +208,7 @@ class prelu(Composite):
     formula="min(max(input, min_val), max_val)",
     kinks={-1.0: 0.0, 1.0: 0.0},
     inplace=True,
+    laws=(Idempotent("input"),),
 )
 class hardtanh(Elementwise):
     """input limited to [min_val, max_val]. The gradient at both bounds is 0. ValueError for min_val > max_val."""
@@ -216,7 +228,13 @@ class hardtanh(Elementwise):
         return tg.where((input <= min_val) | (input >= max_val), 0.0, upstream)
 
 
-@op("relu6", domain=elementwise(Real(-2, 8, avoid=(0.0, 6.0))), formula="min(max(input, 0), 6)", kinks={0.0: 0.0, 6.0: 0.0})
+@op(
+    "relu6",
+    domain=elementwise(Real(-2, 8, avoid=(0.0, 6.0))),
+    formula="min(max(input, 0), 6)",
+    kinks={0.0: 0.0, 6.0: 0.0},
+    laws=(Idempotent("input"),),
+)
 class relu6(Elementwise):
     """input limited to [0, 6]. The gradient at both bounds is 0."""
 

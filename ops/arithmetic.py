@@ -9,7 +9,20 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Elementwise, Real, Tensor, call, elementwise, op
+from ..extend import (
+    Array,
+    Elementwise,
+    Homogeneous,
+    Idempotent,
+    Involution,
+    Linear,
+    Real,
+    Symmetric,
+    Tensor,
+    call,
+    elementwise,
+    op,
+)
 
 NONZERO = Real(-2, 2, avoid=(0.0,))
 
@@ -71,7 +84,13 @@ def refuse_bool(name: str, instead: str, *operands: Any) -> None:
         raise TypeError(f"{name}: not defined for bool tensors; {instead}")
 
 
-@op("add", domain=elementwise(Real(), Real(), alpha=Real(0.5, 2)), formula="input + alpha * other", inplace=True)
+@op(
+    "add",
+    domain=elementwise(Real(), Real(), alpha=Real(0.5, 2)),
+    formula="input + alpha * other",
+    inplace=True,
+    laws=(Linear("input", "other"),),
+)
 class add(Elementwise):
     """input + alpha * other, elementwise.
 
@@ -97,6 +116,7 @@ class add(Elementwise):
     formula="input - alpha * other",
     inplace=True,
     aliases=("subtract",),
+    laws=(Linear("input", "other"),),
 )
 class sub(Elementwise):
     """input - alpha * other, elementwise, with broadcasting and promotion.
@@ -123,7 +143,18 @@ class sub(Elementwise):
         return upstream * -alpha if alpha != 1 else -upstream
 
 
-@op("mul", domain=elementwise(Real(), Real()), formula="input * other", inplace=True, aliases=("multiply",))
+@op(
+    "mul",
+    domain=elementwise(Real(), Real()),
+    formula="input * other",
+    inplace=True,
+    aliases=("multiply",),
+    laws=(
+        Linear("input"),
+        Linear("other"),
+        Symmetric("input", "other"),
+    ),
+)
 class mul(Elementwise):
     """input * other, elementwise, with broadcasting and promotion."""
 
@@ -195,7 +226,17 @@ class pow(Elementwise):
         return upstream * out * (math.log(input) if input > 0 else math.nan)
 
 
-@op("neg", domain=elementwise(Real()), formula="-input", inplace=True, aliases=("negative",))
+@op(
+    "neg",
+    domain=elementwise(Real()),
+    formula="-input",
+    inplace=True,
+    aliases=("negative",),
+    laws=(
+        Linear("input"),
+        Involution("input"),
+    ),
+)
 class neg(Elementwise):
     """-input. TypeError for a bool tensor."""
 
@@ -225,7 +266,18 @@ class positive(Elementwise):
         return upstream
 
 
-@op("abs", domain=elementwise(NONZERO), formula="|input|", kinks={0.0: 0.0}, inplace=True, aliases=("absolute",))
+@op(
+    "abs",
+    domain=elementwise(NONZERO),
+    formula="|input|",
+    kinks={0.0: 0.0},
+    inplace=True,
+    aliases=("absolute",),
+    laws=(
+        Homogeneous("input", positive=True),
+        Idempotent("input"),
+    ),
+)
 class abs(Elementwise):
     """The absolute value. Its gradient at 0 is 0. TypeError for a bool tensor."""
 
@@ -240,7 +292,17 @@ class abs(Elementwise):
         return upstream * input.sign()
 
 
-@op("sign", domain=elementwise(NONZERO), formula="-1, 0 or 1 by the sign of input", kinks={0.0: 0.0}, inplace=True)
+@op(
+    "sign",
+    domain=elementwise(NONZERO),
+    formula="-1, 0 or 1 by the sign of input",
+    kinks={0.0: 0.0},
+    inplace=True,
+    laws=(
+        Homogeneous("input", degree=0, positive=True),
+        Idempotent("input"),
+    ),
+)
 class sign(Elementwise):
     """1 where input > 0, -1 where input < 0, else 0 (for NaN too, as PyTorch). Its gradient is 0 everywhere."""
 
@@ -255,7 +317,16 @@ class sign(Elementwise):
         return tg.zeros_like(upstream)
 
 
-@op("reciprocal", domain=elementwise(NONZERO), formula="1 / input", inplace=True)
+@op(
+    "reciprocal",
+    domain=elementwise(NONZERO),
+    formula="1 / input",
+    inplace=True,
+    laws=(
+        Homogeneous("input", degree=-1),
+        Involution("input"),
+    ),
+)
 class reciprocal(Elementwise):
     """1 / input. Integers give the default floating dtype."""
 
@@ -269,7 +340,7 @@ class reciprocal(Elementwise):
         return -upstream * (out * out)
 
 
-@op("square", domain=elementwise(Real()), formula="input ** 2", inplace=True)
+@op("square", domain=elementwise(Real()), formula="input ** 2", inplace=True, laws=(Homogeneous("input", degree=2),))
 class square(Elementwise):
     """input * input. Bools give int64."""
 
@@ -287,6 +358,7 @@ class square(Elementwise):
     domain=elementwise(Real(), Real(), Real(), value=Real(0.5, 2)),
     formula="input + value * tensor1 * tensor2",
     inplace=True,
+    laws=(Linear("input", "tensor1"),),
 )
 class addcmul(Elementwise):
     """input + value * tensor1 * tensor2, elementwise, of shapes that broadcast.

@@ -6,7 +6,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, Tensor, call, op
+from ..extend import Array, Composite, Linear, Op, Tensor, call, op
 from .pieces import split_pieces, unbind_pieces
 from .shape import canonical_axis
 
@@ -69,6 +69,7 @@ def _cat_domain(draw):
     formula="out = tensors one after the other along dim",
     method=False,
     aliases=("concat", "concatenate"),
+    laws=(Linear("tensors"),),
 )
 class cat(Op):
     """The tensors one after the other along axis `dim`, in new memory and in their promoted dtype.
@@ -90,7 +91,7 @@ def _stack_domain(draw):
     return call([draw.real(shape) for _ in range(draw.integer(1, 3))], draw.integer(-len(shape) - 1, len(shape)))
 
 
-@op("stack", domain=_stack_domain, formula="out = tensors along a new axis dim", method=False)
+@op("stack", domain=_stack_domain, formula="out = tensors along a new axis dim", method=False, laws=(Linear("tensors"),))
 class stack(Op):
     """The tensors, all of one shape, side by side along a new axis at position `dim`, in new memory.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Batched, Composite, Linear, Op, TranslationEquivariant, call, op
 from .sliding import spatial_tuple
 from .windows import (
     adaptive_axis,
@@ -63,7 +63,7 @@ def _average_example(draw, rank: int):
     kernel, stride = (tuple(draw.integer(1, n) for _ in range(rank)) for n in (3 if rank < 3 else 2, 2))
     padding = tuple(draw.integer(0, k // 2) for k in kernel)
     sizes = tuple(k + draw.integer(0, 2 if rank < 3 else 1) for k in kernel)
-    lead = draw.choice([(1, 1), (2, 1), (2,)])
+    lead = draw.choice([(1, 2), (2, 1), (2,)])
     arguments = [draw.real((*lead, *sizes)), kernel, draw.choice([None, stride]), padding, draw.boolean(), draw.boolean()]
     return call(*arguments) if rank == 1 else call(*arguments, draw.choice([None, 3]))
 
@@ -84,6 +84,16 @@ class _Average(Op):
         return tg.avg_pool_input_grad(upstream, ctx.input_shapes[0][-len(kernel_size) :], *attributes)
 
 
+def _window_step(kernel_size, stride):
+    """By how much the window moves, as the caller gives it."""
+    return kernel_size if stride is None or stride == () or stride == [] else stride
+
+
+def _no_edges(padding, ceil_mode):
+    """Whether all windows lie inside the input, so that a shifted input gives a shifted output."""
+    return not np.any(padding) and not ceil_mode
+
+
 _AVERAGE_FORMULA = "out[n, c, o] = sum_k input[n, c, o * stride + k - padding] / number of k"
 _AVERAGE_KERNEL = {"cpu": "tinygrad_cv.ops.cpu.pool:avg_pool"}
 
@@ -94,6 +104,11 @@ _AVERAGE_KERNEL = {"cpu": "tinygrad_cv.ops.cpu.pool:avg_pool"}
     formula=_AVERAGE_FORMULA,
     kernels={"cpu": "tinygrad_cv.ops.cpu.pool:avg_pool1d"},
     method=False,
+    laws=(
+        Linear("input"),
+        Batched("input", core=2, single=True),
+        TranslationEquivariant("input", axis=-1, step=_window_step, when=_no_edges),
+    ),
 )
 class avg_pool1d(Op):
     """The mean of each window along the last axis: as `avg_pool2d`, for (N, C, L) or (C, L), without divisor_override."""
@@ -113,7 +128,16 @@ class avg_pool1d(Op):
 
 
 @op(
-    "avg_pool2d", domain=lambda draw: _average_example(draw, 2), formula=_AVERAGE_FORMULA, kernels=_AVERAGE_KERNEL, method=False
+    "avg_pool2d",
+    domain=lambda draw: _average_example(draw, 2),
+    formula=_AVERAGE_FORMULA,
+    kernels=_AVERAGE_KERNEL,
+    method=False,
+    laws=(
+        Linear("input"),
+        Batched("input", core=3, single=True),
+        TranslationEquivariant("input", axis=(-2, -1), step=_window_step, when=_no_edges),
+    ),
 )
 class avg_pool2d(_Average):
     """The mean of each window: (N, C, H, W) -> (N, C, OH, OW), or without N.
@@ -132,7 +156,16 @@ class avg_pool2d(_Average):
 
 
 @op(
-    "avg_pool3d", domain=lambda draw: _average_example(draw, 3), formula=_AVERAGE_FORMULA, kernels=_AVERAGE_KERNEL, method=False
+    "avg_pool3d",
+    domain=lambda draw: _average_example(draw, 3),
+    formula=_AVERAGE_FORMULA,
+    kernels=_AVERAGE_KERNEL,
+    method=False,
+    laws=(
+        Linear("input"),
+        Batched("input", core=4, single=True),
+        TranslationEquivariant("input", axis=(-3, -2, -1), step=_window_step, when=_no_edges),
+    ),
 )
 class avg_pool3d(_Average):
     """The mean of each window: as `avg_pool2d`, for (N, C, D, H, W) or (C, D, H, W)."""
@@ -191,7 +224,7 @@ def _prepare_adaptive(rank: int, input, output_size):
 
 def _adaptive_example(draw, rank: int):
     sizes, output = draw.shape(rank, 1, 4 if rank < 3 else 3), draw.shape(rank, 1, 4 if rank < 3 else 2)
-    lead = draw.choice([(1, 1), (2, 1), (2,)])
+    lead = draw.choice([(1, 2), (2, 1), (2,)])
     return call(draw.real((*lead, *sizes)), draw.choice([output, output[0], (None, *output[1:])]))
 
 
@@ -215,6 +248,10 @@ _ADAPTIVE_KERNEL = {"cpu": "tinygrad_cv.ops.cpu.pool:adaptive_avg_pool"}
     formula=_ADAPTIVE_FORMULA,
     kernels=_ADAPTIVE_KERNEL,
     method=False,
+    laws=(
+        Linear("input"),
+        Batched("input", core=2, single=True),
+    ),
 )
 class adaptive_avg_pool1d(_Adaptive):
     """Average pooling to a given length: as `adaptive_avg_pool2d`, for (N, C, L) or (C, L)."""
@@ -229,6 +266,10 @@ class adaptive_avg_pool1d(_Adaptive):
     formula=_ADAPTIVE_FORMULA,
     kernels=_ADAPTIVE_KERNEL,
     method=False,
+    laws=(
+        Linear("input"),
+        Batched("input", core=3, single=True),
+    ),
 )
 class adaptive_avg_pool2d(_Adaptive):
     """Average pooling to a given output size, whatever the input size: (N, C, H, W) -> (N, C, *output_size), or without N.
@@ -247,6 +288,10 @@ class adaptive_avg_pool2d(_Adaptive):
     formula=_ADAPTIVE_FORMULA,
     kernels=_ADAPTIVE_KERNEL,
     method=False,
+    laws=(
+        Linear("input"),
+        Batched("input", core=4, single=True),
+    ),
 )
 class adaptive_avg_pool3d(_Adaptive):
     """Average pooling to a given output size: as `adaptive_avg_pool2d`, for (N, C, D, H, W) or (C, D, H, W)."""
@@ -257,7 +302,7 @@ class adaptive_avg_pool3d(_Adaptive):
 
 def _adaptive_grad_domain(draw):
     rank = draw.integer(1, 3)
-    output, lead = draw.shape(rank, 1, 3 if rank < 3 else 2), draw.choice([(1, 1), (2, 1), (2,)])
+    output, lead = draw.shape(rank, 1, 3 if rank < 3 else 2), draw.choice([(1, 2), (2, 1), (2,)])
     return call(draw.real((*lead, *output)), draw.shape(rank, 1, 4 if rank < 3 else 3))
 
 
@@ -298,7 +343,7 @@ def _prepare_power(rank: int, input, norm_type, kernel_size, stride, ceil_mode):
 def _power_example(draw, rank: int):
     kernel, stride = (tuple(draw.integer(1, n) for _ in range(rank)) for n in (3 if rank < 3 else 2, 2))
     sizes = tuple(k + draw.integer(0, 2 if rank < 3 else 1) for k in kernel)
-    lead = draw.choice([(1, 1), (2, 1), (2,)])
+    lead = draw.choice([(1, 2), (2, 1), (2,)])
     return call(
         draw.real((*lead, *sizes), 0.3, 2.0), draw.choice([1, 2, 3, 1.5]), kernel, draw.choice([None, stride]), draw.boolean()
     )

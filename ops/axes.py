@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..extend import Array, Op, call, op
+from ..extend import Array, Inverse, Involution, Linear, Op, call, op
 from .shape import canonical_axes, canonical_axis, unpacked
 
 
@@ -38,7 +38,7 @@ class unsqueeze(Op):
 
 @op(
     "squeeze",
-    domain=lambda draw: call(draw.real((2, 1, 3, 1)), draw.choice([None, 1, -1, 0, (1, 3)])),
+    domain=lambda draw: call(draw.real(draw.choice([(2, 1, 3, 1), (1, 1, 2, 3)])), draw.choice([None, 1, -1, 0, (1, 3)])),
     formula="input without axes of size 1",
 )
 class squeeze(Op):
@@ -60,7 +60,12 @@ class squeeze(Op):
         return upstream.reshape(ctx.input_shapes[0])
 
 
-@op("permute", domain=lambda draw: call(draw.real(draw.shape(3)), tuple(draw.permutation(3))), formula="out[i_dims] = input[i]")
+@op(
+    "permute",
+    domain=lambda draw: call(draw.real(draw.shape(3)), tuple(draw.permutation(3))),
+    formula="out[i_dims] = input[i]",
+    laws=(Inverse("input", of="permute", by=lambda out, dims: (out, np.argsort(np.ravel(dims) % out.ndim).tolist())),),
+)
 class permute(Op):
     """A view of `input` with its axes in the order `dims`: axis k of the result is axis dims[k] of `input`.
 
@@ -93,6 +98,10 @@ class permute(Op):
     formula="input with axes dim0 and dim1 swapped",
     aliases=("swapaxes", "swapdims"),
     keywords={"axis0": "dim0", "axis1": "dim1"},
+    laws=(
+        Linear("input"),
+        Involution("input"),
+    ),
 )
 class transpose(Op):
     """A view of `input` with axes `dim0` and `dim1` swapped. IndexError for an axis out of range."""
@@ -142,6 +151,7 @@ def _movedim_domain(draw):
     domain=_movedim_domain,
     formula="input with axes source moved to positions destination, the others in order",
     aliases=("moveaxis",),
+    laws=(Inverse("input", of="movedim", by=lambda out, source, destination: (out, destination, source)),),
 )
 class movedim(Op):
     """A view of `input` with the axes `source` (one or several) at the positions `destination`; the others keep their order.

@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Composite, Linear, Op, Symmetric, call, op
 from .linear import same_dtype
 from .reduction import single_dim
 
@@ -211,7 +211,16 @@ def _tensordot_domain(draw):
     return call(draw.real(a), draw.real(b), (axes, list(range(len(b) - number, len(b)))))
 
 
-@op("tensordot", domain=_tensordot_domain, formula="sum of a * b over pairs of axes", method=False)
+@op(
+    "tensordot",
+    domain=_tensordot_domain,
+    formula="sum of a * b over pairs of axes",
+    method=False,
+    laws=(
+        Linear("a"),
+        Linear("b"),
+    ),
+)
 class tensordot(Composite):
     """Sums products over pairs of axes: the last `dims` of `a` with the first of `b`, or dims=(axes of a, axes of b).
 
@@ -255,7 +264,7 @@ class tensordot(Composite):
 
 
 @op("kron", domain=lambda draw: call(draw.real(draw.shape((0, 3), high=2)), draw.real(draw.shape((0, 3), high=2))),
-    formula="out[i * q + k, ...] = input[i, ...] * other[k, ...]")  # fmt: skip
+    formula="out[i * q + k, ...] = input[i, ...] * other[k, ...]", laws=(Linear("input"), Linear("other"),))  # fmt: skip
 class kron(Composite):
     """The Kronecker product: every element of `input` times the whole of `other`.
 
@@ -282,7 +291,16 @@ def _cross_domain(draw):
     return call(draw.real(shape), draw.real(other), dim=dim - len(shape))
 
 
-@op("linalg.cross", domain=_cross_domain, formula="out = input x other", method=False)
+@op(
+    "linalg.cross",
+    domain=_cross_domain,
+    formula="out = input x other",
+    method=False,
+    laws=(
+        Linear("input"),
+        Symmetric("input", "other", sign=-1),
+    ),
+)
 class linalg_cross(Op):
     """The cross product of vectors of three elements along `dim`; the other axes broadcast.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Op, call, op
+from ..extend import Adjoint, Array, Batched, Linear, Op, TranslationEquivariant, call, op
 from .linear import same_dtype
 from .sliding import (
     Padding,
@@ -28,6 +28,22 @@ from .sliding import (
     padding_pairs,
     spatial_tuple,
 )
+
+
+def unpadded(padding) -> bool:
+    """Whether windows see no padding: then a shifted input gives a shifted output."""
+    return padding == "valid" or not np.any(padding)
+
+
+def transposed_arguments(y, input, weight, stride, padding, dilation, groups):
+    """The arguments of the transposed convolution of `y` that is the adjoint of a convolution with these."""
+    rank = weight.ndim - 2
+    steps, sides, spread = (spatial_tuple("conv", "a size", v, rank, 0) for v in (stride, padding, dilation))
+    left = [
+        (n + 2 * p - d * (k - 1) - 1) % s
+        for n, p, d, k, s in zip(input.shape[-rank:], sides, spread, weight.shape[2:], steps, strict=True)
+    ]
+    return y, weight, None, steps, sides, tuple(left), groups, spread
 
 
 def check_groups(name: str, groups) -> int:
@@ -210,6 +226,11 @@ def _input_grad_domain(draw):
     cost=_input_grad_cost,
     method=False,
     internal=True,
+    laws=(
+        Linear("grad_output"),
+        Linear("weight"),
+        Batched("grad_output", core=3, when=lambda weight: weight.ndim == 4),
+    ),
 )
 class conv_input_grad(Op):
     """The gradient of a convolution in its input, for 1 to 3 spatial axes: the adjoint of x -> conv(x, weight).
@@ -330,6 +351,19 @@ _CONV_FORMULA = "out[n, f, o] = bias[f] + sum_{c, k} weight[f, c, k] * input[n, 
     kernels=_CONV_KERNEL,
     cost=conv_cost,
     method=False,
+    laws=(
+        Linear("input", zero=("bias",)),
+        Linear("weight", zero=("bias",)),
+        Batched("input", core=2, single=True),
+        TranslationEquivariant("input", axis=-1, step="stride", when=unpadded),
+        Adjoint(
+            "input",
+            of="conv_transpose1d",
+            by=transposed_arguments,
+            zero=("bias",),
+            when=lambda padding: not isinstance(padding, str),
+        ),
+    ),
 )
 class conv1d(_Convolution):
     """The cross-correlation of signals with kernels: as `conv2d`, for one spatial axis.
@@ -348,6 +382,19 @@ class conv1d(_Convolution):
     kernels=_CONV_KERNEL,
     cost=conv_cost,
     method=False,
+    laws=(
+        Linear("input", zero=("bias",)),
+        Linear("weight", zero=("bias",)),
+        Batched("input", core=3, single=True),
+        TranslationEquivariant("input", axis=(-2, -1), step="stride", when=unpadded),
+        Adjoint(
+            "input",
+            of="conv_transpose2d",
+            by=transposed_arguments,
+            zero=("bias",),
+            when=lambda padding: not isinstance(padding, str),
+        ),
+    ),
 )
 class conv2d(_Convolution):
     """The cross-correlation of images with kernels, which the field calls convolution.
@@ -377,6 +424,19 @@ class conv2d(_Convolution):
     kernels=_CONV_KERNEL,
     cost=conv_cost,
     method=False,
+    laws=(
+        Linear("input", zero=("bias",)),
+        Linear("weight", zero=("bias",)),
+        Batched("input", core=4, single=True),
+        TranslationEquivariant("input", axis=(-3, -2, -1), step="stride", when=unpadded),
+        Adjoint(
+            "input",
+            of="conv_transpose3d",
+            by=transposed_arguments,
+            zero=("bias",),
+            when=lambda padding: not isinstance(padding, str),
+        ),
+    ),
 )
 class conv3d(_Convolution):
     """The cross-correlation of volumes with kernels: as `conv2d`, for three spatial axes.

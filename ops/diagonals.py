@@ -6,7 +6,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Adjoint, Array, Composite, Idempotent, Linear, Op, call, op
 from .reduction import single_dim
 
 
@@ -20,7 +20,16 @@ def _require_matrix(name: str, input) -> None:
         raise ValueError(f"{name}: expected at least two axes, got shape {input.shape}")
 
 
-@op("tril", domain=_matrix_domain, formula="input[..., i, j] where j <= i + diagonal, else 0", inplace=True)
+@op(
+    "tril",
+    domain=_matrix_domain,
+    formula="input[..., i, j] where j <= i + diagonal, else 0",
+    inplace=True,
+    laws=(
+        Linear("input"),
+        Idempotent("input"),
+    ),
+)
 class tril(Op):
     """The lower triangle of (..., n, m): elements above the `diagonal`-th diagonal become 0 (positive: more are kept)."""
 
@@ -35,7 +44,16 @@ class tril(Op):
         return upstream.tril(diagonal)
 
 
-@op("triu", domain=_matrix_domain, formula="input[..., i, j] where j >= i + diagonal, else 0", inplace=True)
+@op(
+    "triu",
+    domain=_matrix_domain,
+    formula="input[..., i, j] where j >= i + diagonal, else 0",
+    inplace=True,
+    laws=(
+        Linear("input"),
+        Idempotent("input"),
+    ),
+)
 class triu(Op):
     """The upper triangle of (..., n, m): elements below the `diagonal`-th diagonal become 0 (positive: fewer are kept)."""
 
@@ -50,7 +68,7 @@ class triu(Op):
         return upstream.triu(diagonal)
 
 
-@op("trace", domain=lambda draw: call(draw.real(draw.shape(2))), formula="sum_i input[i, i]")
+@op("trace", domain=lambda draw: call(draw.real(draw.shape(2))), formula="sum_i input[i, i]", laws=(Linear("input"),))
 class trace(Op):
     """The sum of the main diagonal of a matrix; integers sum in int64. ValueError unless there are two axes."""
 
@@ -80,7 +98,7 @@ def _diagonal_domain(draw):
     return call(draw.real(shape), draw.integer(-2, 2), dims[0], dims[1] - len(shape))
 
 
-@op("diagonal", domain=_diagonal_domain, formula="out[..., i] = input[..., i, i + offset]")
+@op("diagonal", domain=_diagonal_domain, formula="out[..., i] = input[..., i, i + offset]", laws=(Linear("input"),))
 class diagonal(Op):
     """A view of the diagonal of axes `dim1` and `dim2`, as a new last axis; `offset` > 0 is above the main diagonal."""
 
@@ -140,7 +158,15 @@ def _embed_domain(draw):
     return call(draw.real(shape), draw.integer(-2, 2), dims[0], dims[1] - len(shape) - 1)
 
 
-@op("diag_embed", domain=_embed_domain, formula="out[..., i, i + offset] = input[..., i], else 0")
+@op(
+    "diag_embed",
+    domain=_embed_domain,
+    formula="out[..., i, i + offset] = input[..., i], else 0",
+    laws=(
+        Linear("input"),
+        Adjoint("input", of="diagonal", by=lambda y, offset, dim1, dim2: (y, offset, dim1, dim2)),
+    ),
+)
 class diag_embed(Op):
     """Square matrices, over axes `dim1` and `dim2` of the result, with the last axis of `input` as diagonal `offset`."""
 

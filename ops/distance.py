@@ -11,7 +11,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, Tensor, call, op
+from ..extend import Array, Composite, Homogeneous, Op, Symmetric, Tensor, call, op
 from .loss import check_floating
 
 
@@ -115,6 +115,7 @@ def _cosine_domain(draw):
     domain=_cosine_domain,
     formula="x1 . x2 / (max(||x1||, eps) * max(||x2||, eps)) along dim",
     method=False,
+    laws=(Symmetric("x1", "x2"),),
 )
 class cosine_similarity(Composite):
     """The cosine of the angle between x1 and x2 along `dim`, whose shapes broadcast. Lengths below `eps` count as `eps`."""
@@ -144,9 +145,12 @@ class cosine_similarity(Composite):
 
 
 def _cdist_domain(draw):
-    batch = draw.choice([(), (2,)])
-    first = draw.distinct((*batch, draw.integer(1, 3), 3), 0.2, 2.0)
-    second = -draw.distinct((draw.integer(1, 3), 3), 0.2, 2.0)
+    batches = draw.choice([((), ()), ((2,), ()), ((), (2,)), ((2, 1), (3,))])
+    rows, columns, length = draw.integer(1, 3), draw.integer(1, 3), draw.integer(2, 3)
+    first = draw.distinct((*batches[0], rows, length), 0.2, 2.0)
+    second = -draw.distinct((*batches[1], columns, length), 0.2, 2.0)
+    if draw.boolean():
+        first, second = second, first
     mode = draw.choice(["use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist"])
     return call(first, second, draw.choice(_ORDERS), mode)
 
@@ -166,6 +170,7 @@ def _by_product(p: float, mode: str, rows1: int, rows2: int) -> bool:
     kinks=("x1[i] = x2[j]: derivative 0", "p = inf: a tie shares the derivative equally"),
     tolerance=1e-4,
     method=False,
+    laws=(Homogeneous("x1", "x2", positive=True, when=lambda p: p != 0),),
 )
 class cdist(Op):
     """The p-norm distance of every row of x1 (..., P, D) to every row of x2 (..., R, D): (..., P, R). Leading axes broadcast.

@@ -7,7 +7,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..dispatch import check_writable, finish_inplace
-from ..extend import Array, Composite, Op, Tensor, call, no_grad, op
+from ..extend import Array, Composite, Linear, Op, Tensor, call, no_grad, op
 from .gathering import within
 
 
@@ -102,6 +102,7 @@ def _lookup_domain(draw):
     kernels={"cpu": "tinygrad_cv.ops.cpu.gathering:embedding_lookup"},
     method=False,
     internal=True,
+    laws=(Linear("weight"),),
 )
 class embedding_lookup(Op):
     """`embedding` without its in-place renormalisation. The gradient skips padding_idx and divides by counts where asked to."""

@@ -9,7 +9,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Composite, Homogeneous, Op, PermutationEquivariant, call, op
 from .reduction import canonical_dims, one_dim_domain, ordered_domain, restore_dims, single_dim
 
 
@@ -37,7 +37,16 @@ class _Extremum(Op):
         return chosen * (restore_dims(upstream, dim, keepdim, shape) / chosen.sum(dim, True))
 
 
-@op("amax", domain=ordered_domain, formula="largest input over dim", kinks=["ties: split evenly"])
+@op(
+    "amax",
+    domain=ordered_domain,
+    formula="largest input over dim",
+    kinks=["ties: split evenly"],
+    laws=(
+        Homogeneous("input", positive=True),
+        PermutationEquivariant("input", axis="dim", out=None),
+    ),
+)
 class amax(_Extremum):
     """The largest element over `dim` (an axis, several, or all). NaN if any is NaN. Tied elements share the gradient evenly.
 
@@ -53,7 +62,16 @@ class amax(_Extremum):
         return np.maximum.reduce(input, axis=dim, keepdims=keepdim)
 
 
-@op("amin", domain=ordered_domain, formula="smallest input over dim", kinks=["ties: split evenly"])
+@op(
+    "amin",
+    domain=ordered_domain,
+    formula="smallest input over dim",
+    kinks=["ties: split evenly"],
+    laws=(
+        Homogeneous("input", positive=True),
+        PermutationEquivariant("input", axis="dim", out=None),
+    ),
+)
 class amin(_Extremum):
     """The smallest element over `dim` (an axis, several, or all). NaN if any is NaN. Tied elements share the gradient evenly.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, Tensor, call, op
+from ..extend import Adjoint, Array, Composite, Linear, Op, Tensor, call, op
 from .arithmetic import held_by
 from .shape import canonical_axis
 
@@ -63,6 +63,10 @@ def grid_domain(draw):
     domain=lambda draw: call(*grid_domain(draw)),
     formula="out[i, j, k] = input[i, index[i, j, k], k] for dim = 1",
     kernels={"cpu": "tinygrad_cv.ops.cpu.gathering:gather"},
+    laws=(
+        Linear("input"),
+        Adjoint("input", of="scatter_add", by=lambda y, input, dim, index: (np.zeros(input.shape), dim, index, y)),
+    ),
 )
 class gather(Op):
     """The elements of `input` at positions `index` along axis `dim`; the result has the shape of `index`.
@@ -109,6 +113,10 @@ def _line_domain(draw):
     domain=lambda draw: call(*_line_domain(draw)),
     formula="out[i, j, k] = input[i, index[j], k] for dim = 1",
     kernels={"cpu": "tinygrad_cv.ops.cpu.gathering:index_select"},
+    laws=(
+        Linear("input"),
+        Adjoint("input", of="index_add", by=lambda y, input, dim, index: (np.zeros(input.shape), dim, index, y)),
+    ),
 )
 class index_select(Op):
     """The slices of `input` at positions `index` (1-D integers) along axis `dim`, in new memory. IndexError out of range."""
@@ -149,6 +157,7 @@ def _slices_domain(draw, **attributes):
     formula="out = input; out[i, index[j], k] += alpha * source[i, j, k] for dim = 1",
     kernels={"cpu": "tinygrad_cv.ops.cpu.gathering:index_add"},
     inplace=True,
+    laws=(Linear("input", "source"),),
 )
 class index_add(Op):
     """`input` with alpha times the slices of `source` added at positions `index` (1-D) along `dim`; repeated positions sum.

@@ -13,7 +13,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, Tensor, call, op
+from ..extend import Array, Batched, Composite, Linear, Op, Tensor, call, op
 from .interpolation import CUBIC_SHARPNESS, cubic_weights
 
 SAMPLE_MODES = ("bilinear", "nearest", "bicubic")
@@ -207,6 +207,10 @@ def _unnormalised(coordinate, size: int, align_corners: bool):
     kinks=("points on pixel centres (bilinear)", "points on the border or where reflection turns"),
     source="arXiv:1506.02025; bicubic: Keys 1981, with a = -0.75",
     method=False,
+    laws=(
+        Linear("input"),
+        Batched("input", "grid", core=3, when=lambda input: input.ndim == 4),
+    ),
 )
 class grid_sample(Composite):
     """Reads `input` at the points of `grid`, whose last axis holds (x, y) or (x, y, z) in [-1, 1].
@@ -296,6 +300,7 @@ def _base_coordinates(size: int, align_corners: bool) -> np.ndarray:
     formula="grid[n, ..., :] = theta[n] @ (x, y, 1), over the pixel centres of an image of shape `size`",
     source="arXiv:1506.02025, equation 1",
     method=False,
+    laws=(Linear("theta"),),
 )
 class affine_grid(Composite):
     """The grid for `grid_sample` of an affine map: theta (N, 2, 3) and size (N, C, H, W) -> (N, H, W, 2); 3-D: theta (N, 3, 4),

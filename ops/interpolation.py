@@ -13,7 +13,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, Tensor, call, op
+from ..extend import Adjoint, Array, Batched, Composite, Linear, Op, Tensor, call, op
 
 _LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}
 _SMOOTH = {**_LINEAR, "bicubic": 4}
@@ -164,6 +164,14 @@ def _axis_domain(draw):
     kernels={"cpu": "tinygrad_cv.ops.cpu.sampling:interpolate_axis"},
     method=False,
     internal=True,
+    laws=(
+        Linear("input"),
+        Adjoint(
+            "input",
+            of="interpolate_axis_backward",
+            by=lambda y, input, dim, kind, align_corners, scale: (y, dim, input.shape[dim], kind, align_corners, scale),
+        ),
+    ),
 )
 class interpolate_axis(Op):
     """One axis of `input` resized to `size`. kind: 'nearest', 'nearest-exact', 'linear', 'cubic', 'area', or 'linear_antialias' and
@@ -275,6 +283,10 @@ def _kind(mode: str, antialias: bool) -> str:
     formula="out[o] = sum_i w(o, i) * input[i], axis by axis",
     source="bicubic: Keys 1981, with a = -0.75 (antialias: a = -0.5)",
     method=False,
+    laws=(
+        Linear("input"),
+        Batched("input", core=2),
+    ),
 )
 class interpolate(Composite):
     """Resizes the spatial axes of (N, C, L), (N, C, H, W) or (N, C, D, H, W) to `size`, or by `scale_factor`.

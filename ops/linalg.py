@@ -12,7 +12,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Composite, Homogeneous, Involution, Linear, Op, call, op
 from .linear import fitted, same_dtype
 
 
@@ -86,7 +86,7 @@ def _symmetric(draw, low: float) -> np.ndarray:
 
 
 @op("linalg.inv", domain=_square_domain, formula="A^-1", source="Giles 2008, 2.2.3", aliases=("inverse",),
-    keywords={"input": "A"})  # fmt: skip
+    keywords={"input": "A"}, laws=(Involution("A"), Homogeneous("A", degree=-1),))  # fmt: skip
 class inv(Op):
     """The inverse of square matrices (..., n, n). LinAlgError for a singular one."""
 
@@ -117,7 +117,13 @@ def _is_vector(A_shape, B_shape) -> bool:
     return len(B_shape) == 1 or (len(B_shape) == len(A_shape) - 1 and B_shape == A_shape[:-1])
 
 
-@op("linalg.solve", domain=_solve_domain, formula="X with A X = B (left) or X A = B", source="Giles 2008, 2.3.1")
+@op(
+    "linalg.solve",
+    domain=_solve_domain,
+    formula="X with A X = B (left) or X A = B",
+    source="Giles 2008, 2.3.1",
+    laws=(Linear("B"),),
+)
 class solve(Op):
     """The solution X of A X = B, or with left=False of X A = B, for A (..., n, n) and B (..., n, k) or a vector (..., n).
 
@@ -249,7 +255,8 @@ class logdet(Composite):
 
 
 @op("linalg.cholesky", domain=lambda draw: call(_symmetric(draw, 0.8), upper=draw.boolean()), formula="L with L L^T = A",
-    source="I. Murray, Differentiation of the Cholesky decomposition, arXiv:1602.07527, eq. 10")  # fmt: skip
+    source="I. Murray, Differentiation of the Cholesky decomposition, arXiv:1602.07527, eq. 10",
+    laws=(Homogeneous("A", degree=0.5),))  # fmt: skip
 class cholesky(Op):
     """The lower triangular L (upper=True: L^T) with L L^T = A, for symmetric positive definite A (..., n, n).
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Batched, Composite, Linear, Op, call, op
 from .cpu.gemm import gemm, product, rows_product
 
 
@@ -51,9 +51,12 @@ def _weight_grad_cost(input, other) -> tuple[float, float]:
 def _matmul_domain(draw):
     n, k, m = draw.integer(1, 4), draw.integer(0, 4), draw.integer(1, 4)
     batch = draw.shape((0, 2), high=3)
-    form = draw.integer(0, 4)
+    form = draw.integer(0, 5)
     if form == 0:
         return call(draw.real((n, k)), draw.real((k, m)))
+    if form == 5:  # one matrix and a stack, of sizes that do not broadcast by chance
+        stacks = [(n, k), (n + 1, k, m)]
+        return call(*map(draw.real, stacks if draw.boolean() else [(m + 1, n, k), (k, m)]))
     if form == 1:
         return call(draw.real((k,)), draw.real((k,)))
     if form == 2:
@@ -78,6 +81,10 @@ def matmul_into(input: np.ndarray, other: np.ndarray, *, out: np.ndarray):
     domain=_matmul_domain,
     formula="out[..., i, j] = sum_k input[..., i, k] * other[..., k, j]",
     cost=product_cost,
+    laws=(
+        Linear("input"),
+        Linear("other"),
+    ),
 )
 class matmul(Op):
     """The matrix product: (..., n, k) @ (..., k, m) -> (..., n, m), with leading axes broadcast; 1-D operands as vectors.
@@ -151,7 +158,18 @@ def weight_grad_into(input: np.ndarray, other: np.ndarray, *, out: np.ndarray):
     return product(input.T, other, out) if input.ndim == 2 else NotImplemented
 
 
-@op("linear", domain=_linear_domain, formula="input @ weight^T + bias", cost=_linear_cost, method=False)
+@op(
+    "linear",
+    domain=_linear_domain,
+    formula="input @ weight^T + bias",
+    cost=_linear_cost,
+    method=False,
+    laws=(
+        Linear("input", zero=("bias",)),
+        Linear("weight", zero=("bias",)),
+        Batched("input", core=1, single=True),
+    ),
+)
 class linear(Op):
     """y = x W^T + b for x of shape (..., in_features), W (out_features, in_features), b (out_features).
 
@@ -240,7 +258,17 @@ def _bilinear_domain(draw):
     return call(draw.real((*batch, n)), draw.real((*batch, m)), draw.real((o, n, m)), draw.choice([None, draw.real((o,))]))
 
 
-@op("bilinear", domain=_bilinear_domain, formula="out[..., o] = input1^T weight[o] input2 + bias[o]", method=False)
+@op(
+    "bilinear",
+    domain=_bilinear_domain,
+    formula="out[..., o] = input1^T weight[o] input2 + bias[o]",
+    method=False,
+    laws=(
+        Linear("input1", zero=("bias",)),
+        Linear("input2", zero=("bias",)),
+        Linear("weight", zero=("bias",)),
+    ),
+)
 class bilinear(Composite):
     """y_o = x1^T W_o x2 + b_o for x1 (..., in1), x2 (..., in2), W (out, in1, in2), b (out).
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Composite, Involution, Op, call, op
 from .linalg import lapack, require_matrix, with_singular_values
 from .linear import same_dtype
 from .reduction import single_dim
@@ -211,7 +211,7 @@ def _pinv_domain(draw):
 
 
 @op("linalg.pinv", domain=_pinv_domain, formula="pseudo-inverse A+ of A",
-    source="G. H. Golub and V. Pereyra, SIAM J. Numer. Anal. 10 (1973), eq. 4.12")  # fmt: skip
+    source="G. H. Golub and V. Pereyra, SIAM J. Numer. Anal. 10 (1973), eq. 4.12", laws=(Involution("A"),))  # fmt: skip
 class pinv(Op):
     """The Moore-Penrose pseudo-inverse (..., m, n) of (..., n, m).
 

@@ -13,7 +13,7 @@ import numpy as np
 import tinygrad_cv as tg
 
 from ..dispatch import check_writable, finish_inplace
-from ..extend import Array, Composite, Tensor, call, no_grad, op
+from ..extend import Array, Composite, Homogeneous, Idempotent, Tensor, call, no_grad, op
 from ..replay import replayable
 from .linear import same_dtype
 from .standardization import affine_values, batch_case, batch_layout, group_case, layer_case
@@ -372,7 +372,16 @@ def _normalize_domain(draw):
     return call(draw.distinct((3, 4), 0.2, 2.0), draw.choice([2.0, 1.0, 3.0, math.inf]), draw.choice([1, 0, -1]))
 
 
-@op("normalize", domain=_normalize_domain, formula="input / max(||input||_p, eps) along dim", method=False)
+@op(
+    "normalize",
+    domain=_normalize_domain,
+    formula="input / max(||input||_p, eps) along dim",
+    method=False,
+    laws=(
+        Idempotent("input"),
+        Homogeneous("input", degree=0, positive=True),
+    ),
+)
 class normalize(Composite):
     """Scales the vectors along `dim` to p-norm 1; a vector with a norm below `eps` is divided by `eps`."""
 

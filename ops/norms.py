@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Composite, Homogeneous, Op, call, op
 from .bounded_sums import bounded_sum
 from .linalg import require_matrix, with_singular_values
 from .reduction import as_dtype, canonical_dims, dims_of, require_elements, restore_dims, single_dim
@@ -34,7 +34,8 @@ def _float_dtype(name: str, x, dtype):
 
 
 @op("linalg.vector_norm", domain=_vector_norm_domain, formula="(sum of |x|^ord over dim)^(1 / ord)",
-    kinks=["norm 0: 0", "element 0: 0", "ord inf or -inf, ties: split evenly"])  # fmt: skip
+    kinks=["norm 0: 0", "element 0: 0", "ord inf or -inf, ties: split evenly"],
+    laws=(Homogeneous("x", positive=True, when=lambda ord: ord != 0),))  # fmt: skip
 class vector_norm(Op):
     """The norm of order `ord` over `dim` (an axis, several, or all).
 

@@ -6,7 +6,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Op, call, op
+from ..extend import Array, Linear, Op, call, op
 
 MODES = ("constant", "reflect", "replicate", "circular")
 
@@ -62,7 +62,13 @@ def _pad_domain(draw):
     return call(draw.real(shape), tuple(pads), mode)
 
 
-@op("pad", domain=_pad_domain, formula="out = input with pad elements added at both ends of the last axes", method=False)
+@op(
+    "pad",
+    domain=_pad_domain,
+    formula="out = input with pad elements added at both ends of the last axes",
+    method=False,
+    laws=(Linear("input", when=lambda mode, value: mode != "constant" or not value),),
+)
 class pad(Op):
     """`input` with elements added at the ends of its axes: pad = (before, after) of the last axis, then of the one before, ...
 

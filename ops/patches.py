@@ -6,7 +6,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Op, call, op
+from ..extend import Adjoint, Array, Batched, Linear, Op, call, op
 from .shape import canonical_axis, unpacked
 
 
@@ -54,6 +54,22 @@ def _unfold_domain(draw):
     formula="out[n, (c, i, j), (y, x)] = input[n, c, y s + i d - p, x s + j d - p]",
     method=False,
     source="im2col: Chellapilla, Puri, Simard 2006, High performance convolutional neural networks for document processing",
+    laws=(
+        Linear("input"),
+        Adjoint(
+            "input",
+            of="fold",
+            by=lambda y, input, kernel_size, dilation, padding, stride: (
+                y,
+                input.shape[-2:],
+                kernel_size,
+                dilation,
+                padding,
+                stride,
+            ),
+        ),
+        Batched("input", core=3, single=True),
+    ),
 )
 class unfold(Op):
     """im2col: the windows of an image as columns. (N, C, H, W) -> (N, C * kh * kw, L), or without N for (C, H, W).
@@ -104,6 +120,15 @@ def _fold_domain(draw):
     domain=_fold_domain,
     formula="out[n, c, y s + i d - p, x s + j d - p] += input[n, (c, i, j), (y, x)]",
     method=False,
+    laws=(
+        Linear("input"),
+        Adjoint(
+            "input",
+            of="unfold",
+            by=lambda y, kernel_size, dilation, padding, stride: (y, kernel_size, dilation, padding, stride),
+        ),
+        Batched("input", core=2, single=True),
+    ),
 )
 class fold(Op):
     """col2im: columns added back where `unfold` took them from, its adjoint. (N, C * kh * kw, L) -> (N, C, H, W), or without N.
@@ -152,7 +177,20 @@ def _sliding_domain(draw):
     return call(draw.real(shape), draw.choice([dim, dim - len(shape)]), draw.integer(1, shape[dim]), draw.integer(1, 3))
 
 
-@op("sliding_windows", domain=_sliding_domain, formula="out[..., i, ..., k] = input[..., i step + k, ...]", internal=True)
+@op(
+    "sliding_windows",
+    domain=_sliding_domain,
+    formula="out[..., i, ..., k] = input[..., i step + k, ...]",
+    internal=True,
+    laws=(
+        Linear("input"),
+        Adjoint(
+            "input",
+            of="sliding_windows_backward",
+            by=lambda y, input, dimension, step: (y, input.shape, dimension % input.ndim, step),
+        ),
+    ),
+)
 class sliding_windows(Op):
     """A view of all windows of `size` elements along axis `dimension`, `step` apart; their elements lie on a new last axis.
 

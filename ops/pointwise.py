@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Elementwise, OneOf, Real, call, elementwise, op
+from ..extend import Array, Elementwise, Homogeneous, Idempotent, Inverse, OneOf, Real, call, elementwise, op
 
 POSITIVE = Real(0.3, 3)
 
@@ -28,7 +28,7 @@ def logistic(x: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1, decayed) / (1 + decayed)
 
 
-@op("exp", domain=elementwise(Real()), formula="e^input", inplace=True)
+@op("exp", domain=elementwise(Real()), formula="e^input", inplace=True, laws=(Inverse("input", of="log"),))
 class exp(Elementwise):
     """e ** input. Integers give the default floating dtype."""
 
@@ -42,7 +42,7 @@ class exp(Elementwise):
         return upstream * out
 
 
-@op("exp2", domain=elementwise(Real()), formula="2^input", inplace=True)
+@op("exp2", domain=elementwise(Real()), formula="2^input", inplace=True, laws=(Inverse("input", of="log2"),))
 class exp2(Elementwise):
     """2 ** input. Integers give the default floating dtype."""
 
@@ -56,7 +56,7 @@ class exp2(Elementwise):
         return upstream * (out * math.log(2))
 
 
-@op("expm1", domain=elementwise(Real()), formula="e^input - 1", inplace=True)
+@op("expm1", domain=elementwise(Real()), formula="e^input - 1", inplace=True, laws=(Inverse("input", of="log1p"),))
 class expm1(Elementwise):
     """e ** input - 1, accurate near 0. Integers give the default floating dtype."""
 
@@ -70,7 +70,7 @@ class expm1(Elementwise):
         return upstream * (out + 1)
 
 
-@op("log", domain=elementwise(POSITIVE), formula="ln(input)", inplace=True)
+@op("log", domain=elementwise(POSITIVE), formula="ln(input)", inplace=True, laws=(Inverse("input", of="exp"),))
 class log(Elementwise):
     """The natural logarithm: -inf at 0, NaN below. Integers give the default floating dtype."""
 
@@ -84,7 +84,7 @@ class log(Elementwise):
         return upstream / input
 
 
-@op("log2", domain=elementwise(POSITIVE), formula="ln(input) / ln(2)", inplace=True)
+@op("log2", domain=elementwise(POSITIVE), formula="ln(input) / ln(2)", inplace=True, laws=(Inverse("input", of="exp2"),))
 class log2(Elementwise):
     """The logarithm to base 2: -inf at 0, NaN below. Integers give the default floating dtype."""
 
@@ -112,7 +112,7 @@ class log10(Elementwise):
         return upstream / (input * math.log(10))
 
 
-@op("log1p", domain=elementwise(Real(-0.7, 2)), formula="ln(1 + input)", inplace=True)
+@op("log1p", domain=elementwise(Real(-0.7, 2)), formula="ln(1 + input)", inplace=True, laws=(Inverse("input", of="expm1"),))
 class log1p(Elementwise):
     """ln(1 + input), accurate near 0: -inf at -1, NaN below. Integers give the default floating dtype."""
 
@@ -126,7 +126,16 @@ class log1p(Elementwise):
         return upstream / (input + 1)
 
 
-@op("sqrt", domain=elementwise(POSITIVE), formula="input ** 0.5", inplace=True)
+@op(
+    "sqrt",
+    domain=elementwise(POSITIVE),
+    formula="input ** 0.5",
+    inplace=True,
+    laws=(
+        Homogeneous("input", degree=0.5),
+        Inverse("input", of="square"),
+    ),
+)
 class sqrt(Elementwise):
     """The square root: NaN below 0; the derivative at 0 is inf. Integers give the default floating dtype."""
 
@@ -182,7 +191,7 @@ class erfc(Elementwise):
         return upstream * ((-input.square()).exp() * (-2 / math.sqrt(math.pi)))
 
 
-@op("sigmoid", domain=elementwise(Real()), formula="1 / (1 + e^-input)", inplace=True)
+@op("sigmoid", domain=elementwise(Real()), formula="1 / (1 + e^-input)", inplace=True, laws=(Inverse("input", of="logit"),))
 class sigmoid(Elementwise):
     """The logistic function, computed without overflow. Integers give the default floating dtype."""
 
@@ -256,7 +265,7 @@ def _rounded(name: str, function: np.ufunc, input: np.ndarray) -> np.ndarray:
 _BETWEEN_INTEGERS = elementwise(Real(-2.6, 2.6, avoid=(-2.0, -1.0, 0.0, 1.0, 2.0)))
 
 
-@op("floor", domain=_BETWEEN_INTEGERS, formula="the largest integer <= input", inplace=True)
+@op("floor", domain=_BETWEEN_INTEGERS, formula="the largest integer <= input", inplace=True, laws=(Idempotent("input"),))
 class floor(Elementwise):
     """input rounded down; integers are returned as they are. The gradient is 0. TypeError for a bool tensor."""
 
@@ -269,7 +278,7 @@ class floor(Elementwise):
         return tg.zeros_like(upstream)
 
 
-@op("ceil", domain=_BETWEEN_INTEGERS, formula="the smallest integer >= input", inplace=True)
+@op("ceil", domain=_BETWEEN_INTEGERS, formula="the smallest integer >= input", inplace=True, laws=(Idempotent("input"),))
 class ceil(Elementwise):
     """input rounded up; integers are returned as they are. The gradient is 0. TypeError for a bool tensor."""
 
@@ -282,7 +291,14 @@ class ceil(Elementwise):
         return tg.zeros_like(upstream)
 
 
-@op("trunc", domain=_BETWEEN_INTEGERS, formula="input rounded towards zero", inplace=True, aliases=("fix",))
+@op(
+    "trunc",
+    domain=_BETWEEN_INTEGERS,
+    formula="input rounded towards zero",
+    inplace=True,
+    aliases=("fix",),
+    laws=(Idempotent("input"),),
+)
 class trunc(Elementwise):
     """input rounded towards zero; integers are returned as they are. The gradient is 0. TypeError for a bool tensor."""
 
@@ -295,7 +311,7 @@ class trunc(Elementwise):
         return tg.zeros_like(upstream)
 
 
-@op("frac", domain=_BETWEEN_INTEGERS, formula="input - trunc(input)", inplace=True)
+@op("frac", domain=_BETWEEN_INTEGERS, formula="input - trunc(input)", inplace=True, laws=(Idempotent("input"),))
 class frac(Elementwise):
     """The fractional part, with the sign of input. The gradient is 1, also at integers. TypeError for integers."""
 
@@ -316,7 +332,13 @@ def _round_domain(draw):
     return call(np.asarray(steps / 10.0**decimals), decimals=decimals)
 
 
-@op("round", domain=_round_domain, formula="input * 10^decimals to the nearest integer, / 10^decimals", inplace=True)
+@op(
+    "round",
+    domain=_round_domain,
+    formula="input * 10^decimals to the nearest integer, / 10^decimals",
+    inplace=True,
+    laws=(Idempotent("input"),),
+)
 class round(Elementwise):
     """input to the nearest multiple of 10 ** -decimals, halves to the even one. The gradient is 0.
 

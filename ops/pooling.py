@@ -14,7 +14,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Batched, Composite, Op, call, op
 from .average_pooling import adaptive_sizes
 from .sliding import hashable
 from .windows import adaptive_axis, check_pooled, check_sliding, sliding_axis, window_max
@@ -151,7 +151,7 @@ def _max_example(draw, rank: int):
         max(d * (k - 1) + 1 - p, 1) + draw.integer(0, 2 if rank < 3 else 1)
         for k, d, p in zip(kernel, dilation, padding, strict=True)
     )
-    lead = draw.choice([(1, 1), (2, 1), (2,)])
+    lead = draw.choice([(1, 2), (2, 1), (2,)])
     stride = draw.choice([None, stride]) if max(kernel) < 3 else stride
     return call(draw.distinct((*lead, *sizes)), kernel, stride, padding, dilation, draw.boolean())
 
@@ -181,6 +181,7 @@ _TIES = ("two equal maxima in a window: the first",)
     kinks=_TIES,
     kernels=_MAX_KERNEL,
     method=False,
+    laws=(Batched("input", core=2, single=True),),
 )
 class max_pool1d_with_indices(_MaxPool):
     """`max_pool1d` with the indices of the maxima: a pair (values, indices)."""
@@ -196,6 +197,7 @@ class max_pool1d_with_indices(_MaxPool):
     kinks=_TIES,
     kernels=_MAX_KERNEL,
     method=False,
+    laws=(Batched("input", core=3, single=True),),
 )
 class max_pool2d_with_indices(_MaxPool):
     """`max_pool2d` with the indices of the maxima: a pair (values, indices)."""
@@ -211,6 +213,7 @@ class max_pool2d_with_indices(_MaxPool):
     kinks=_TIES,
     kernels=_MAX_KERNEL,
     method=False,
+    laws=(Batched("input", core=4, single=True),),
 )
 class max_pool3d_with_indices(_MaxPool):
     """`max_pool3d` with the indices of the maxima: a pair (values, indices)."""
@@ -279,7 +282,7 @@ def _prepare_adaptive_max(rank: int, input, output_size):
 
 def _adaptive_example(draw, rank: int):
     sizes, output = draw.shape(rank, 1, 4 if rank < 3 else 3), draw.shape(rank, 1, 4 if rank < 3 else 2)
-    lead = draw.choice([(1, 1), (2, 1), (2,)])
+    lead = draw.choice([(1, 2), (2, 1), (2,)])
     return call(draw.distinct((*lead, *sizes)), draw.choice([output, output[0]]))
 
 

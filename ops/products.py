@@ -6,7 +6,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Batched, Composite, Linear, Op, Symmetric, call, op
 from .arithmetic import held_by
 from .cpu.gemm import gemm, product
 from .linear import fitted, product_cost, same_dtype
@@ -34,7 +34,7 @@ def _sizes(draw, layout: str, *rest):
 
 
 @op("mm", domain=lambda draw: _sizes(draw, "nk,km"), formula="out[i, j] = sum_k input[i, k] * mat2[k, j]",
-    cost=product_cost)  # fmt: skip
+    cost=product_cost, laws=(Linear("input"), Linear("mat2"),))  # fmt: skip
 class mm(Op):
     """The product of two matrices, (n, k) and (k, m), without broadcasting. ValueError for other shapes."""
 
@@ -53,7 +53,7 @@ class mm(Op):
 
 
 @op("bmm", domain=lambda draw: _sizes(draw, "bnk,bkm"), formula="out[b, i, j] = sum_k input[b, i, k] * mat2[b, k, j]",
-    cost=product_cost)  # fmt: skip
+    cost=product_cost, laws=(Linear("input"), Linear("mat2"), Batched("input", "mat2", core=2),))  # fmt: skip
 class bmm(Op):
     """The products of two batches of matrices, (b, n, k) and (b, k, m), without broadcasting. ValueError for other shapes."""
 
@@ -71,7 +71,15 @@ class bmm(Op):
         return input.mT @ upstream
 
 
-@op("mv", domain=lambda draw: _sizes(draw, "nk,k"), formula="out[i] = sum_k input[i, k] * vec[k]")
+@op(
+    "mv",
+    domain=lambda draw: _sizes(draw, "nk,k"),
+    formula="out[i] = sum_k input[i, k] * vec[k]",
+    laws=(
+        Linear("input"),
+        Linear("vec"),
+    ),
+)
 class mv(Op):
     """The product of a matrix (n, k) and a vector (k). ValueError for other shapes."""
 
@@ -89,7 +97,15 @@ class mv(Op):
         return upstream @ input
 
 
-@op("dot", domain=lambda draw: _sizes(draw, "k,k"), formula="sum of input * tensor")
+@op(
+    "dot",
+    domain=lambda draw: _sizes(draw, "k,k"),
+    formula="sum of input * tensor",
+    laws=(
+        Linear("input"),
+        Symmetric("input", "tensor"),
+    ),
+)
 class dot(Op):
     """The inner product of two vectors of one size. ValueError for other shapes."""
 
@@ -149,7 +165,16 @@ class inner(Composite):
         return tg.tensordot(input, other, ([-1], [-1]))
 
 
-@op("outer", domain=lambda draw: _sizes(draw, "n,m"), formula="out[i, j] = input[i] * vec2[j]", aliases=("ger",))
+@op(
+    "outer",
+    domain=lambda draw: _sizes(draw, "n,m"),
+    formula="out[i, j] = input[i] * vec2[j]",
+    aliases=("ger",),
+    laws=(
+        Linear("input"),
+        Linear("vec2"),
+    ),
+)
 class outer(Composite):
     """The products of all pairs of two vectors: (n), (m) -> (n, m). Operands promote. ValueError unless both are 1-D."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Composite, Linear, Op, PermutationEquivariant, call, op
 from .bounded_sums import bounded_sum
 
 
@@ -101,7 +101,16 @@ def accumulate(input: np.ndarray, dim, keepdim: bool, dtype) -> np.ndarray:
     return np.add.reduce(input, axis=dim, dtype=dtype, keepdims=keepdim)
 
 
-@op("sum", domain=reduce_domain, formula="sum of input over dim", kernels={"cpu": "tinygrad_cv.ops.cpu.reduction:sum"})
+@op(
+    "sum",
+    domain=reduce_domain,
+    formula="sum of input over dim",
+    kernels={"cpu": "tinygrad_cv.ops.cpu.reduction:sum"},
+    laws=(
+        Linear("input"),
+        PermutationEquivariant("input", axis="dim", out=None),
+    ),
+)
 class sum(Op):
     """The sum over `dim` (an axis, several, or all).
 
@@ -125,6 +134,10 @@ class sum(Op):
     domain=reduce_domain,
     formula="sum of input over dim / number of elements summed",
     kernels={"cpu": "tinygrad_cv.ops.cpu.reduction:mean"},
+    laws=(
+        Linear("input"),
+        PermutationEquivariant("input", axis="dim", out=None),
+    ),
 )
 class mean(Op):
     """The arithmetic mean over `dim` (an axis, several, or all).
@@ -158,10 +171,15 @@ def _prod_domain(draw):
     x = draw.real(shape, 0.5, 1.5)
     if draw.boolean():  # zeros, single and several: where the derivative is no quotient
         x = x * draw.mask(shape)
-    return call(x, draw.integer(-len(shape), len(shape) - 1), draw.boolean()) if shape and draw.boolean() else call(x)
+    return call(x, draw.choice(dims_of(shape)), draw.boolean()) if shape and draw.boolean() else call(x)
 
 
-@op("prod", domain=_prod_domain, formula="product of input over dim")
+@op(
+    "prod",
+    domain=_prod_domain,
+    formula="product of input over dim",
+    laws=(PermutationEquivariant("input", axis="dim", out=None),),
+)
 class prod(Op):
     """The product over `dim` (an axis, or all). Integers and booleans multiply in int64. The product of no elements is 1.
 
@@ -251,7 +269,12 @@ def _logsumexp_domain(draw):
     return call(draw.real(shape), draw.choice(dims_of(shape)[1:]), draw.boolean())
 
 
-@op("logsumexp", domain=_logsumexp_domain, formula="log(sum of e^input over dim)")
+@op(
+    "logsumexp",
+    domain=_logsumexp_domain,
+    formula="log(sum of e^input over dim)",
+    laws=(PermutationEquivariant("input", axis="dim", out=None),),
+)
 class logsumexp(Op):
     """log(sum(exp(input))) over `dim` (an axis or several), computed about the largest element, so that nothing overflows.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Composite, Linear, Op, call, op
 from .reduction import as_dtype, single_dim
 
 
@@ -92,7 +92,7 @@ def _running_dtype(input: np.ndarray, dtype):
     return dtype or (input.dtype if input.dtype.kind == "f" else np.dtype(np.int64))
 
 
-@op("cumsum", domain=scan_domain, formula="out[i] = sum of input[0 ... i] along dim", inplace=True)
+@op("cumsum", domain=scan_domain, formula="out[i] = sum of input[0 ... i] along dim", inplace=True, laws=(Linear("input"),))
 class cumsum(Op):
     """Running sums along `dim`. Integers and booleans sum in int64; `dtype` is the dtype summed in."""
 
@@ -211,7 +211,12 @@ def _diff_domain(draw):
     return call(draw.real(shape), draw.integer(0, 3), dim, **ends)
 
 
-@op("diff", domain=_diff_domain, formula="out[i] = input[i + 1] - input[i] along dim, n times")
+@op(
+    "diff",
+    domain=_diff_domain,
+    formula="out[i] = input[i + 1] - input[i] along dim, n times",
+    laws=(Linear("input", when=lambda prepend, append: prepend is None and append is None),),
+)
 class diff(Composite):
     """The n-th forward difference along `dim`.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, Tensor, call, op
+from ..extend import Adjoint, Array, Composite, Linear, Op, Tensor, call, op
 from .gathering import check_grid, grid_domain
 
 
@@ -148,6 +148,16 @@ class scatter(Composite):
     formula="out = input; out[i, index[i, j, k], k] += src[i, j, k] for dim = 1",
     kernels={"cpu": "tinygrad_cv.ops.cpu.gathering:scatter_add"},
     inplace=True,
+    laws=(
+        Linear("input", "src"),
+        Adjoint(
+            "src",
+            of="gather",
+            by=lambda y, dim, index: (y, dim, index),
+            zero=("input",),
+            when=lambda index, src: index.shape == src.shape,
+        ),
+    ),
 )
 class scatter_add(Op):
     """`input` with the elements of `src` added at positions `index` along axis `dim`; what goes to one place is summed.

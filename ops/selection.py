@@ -8,7 +8,21 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Booleans, Composite, Elementwise, Real, Tensor, call, elementwise, op
+from ..extend import (
+    Array,
+    Booleans,
+    Composite,
+    Elementwise,
+    Homogeneous,
+    Idempotent,
+    Linear,
+    Real,
+    Symmetric,
+    Tensor,
+    call,
+    elementwise,
+    op,
+)
 from .arithmetic import NONZERO, is_bool, is_floating
 
 
@@ -109,7 +123,16 @@ def _untied_domain(draw):
     return call(values[: math.prod(shape)].reshape(shape), values[math.prod(shape) :].reshape(narrow))
 
 
-@op("maximum", domain=_untied_domain, formula="the larger of input and other", kinks=("input == other",))
+@op(
+    "maximum",
+    domain=_untied_domain,
+    formula="the larger of input and other",
+    kinks=("input == other",),
+    laws=(
+        Symmetric("input", "other"),
+        Homogeneous("input", "other", positive=True),
+    ),
+)
 class maximum(Elementwise):
     """The larger element, NaN where either is NaN. Where both are equal, each receives half of the gradient."""
 
@@ -125,7 +148,16 @@ class maximum(Elementwise):
         return tg.where(input == other, upstream * 0.5, tg.where(input > other, 0.0, upstream))
 
 
-@op("minimum", domain=_untied_domain, formula="the smaller of input and other", kinks=("input == other",))
+@op(
+    "minimum",
+    domain=_untied_domain,
+    formula="the smaller of input and other",
+    kinks=("input == other",),
+    laws=(
+        Symmetric("input", "other"),
+        Homogeneous("input", "other", positive=True),
+    ),
+)
 class minimum(Elementwise):
     """The smaller element, NaN where either is NaN. Where both are equal, each receives half of the gradient."""
 
@@ -175,6 +207,7 @@ def _bounds(name: str, input, low, high):
     kinks=("input == min", "input == max"),
     inplace=True,
     aliases=("clip",),
+    laws=(Idempotent("input"),),
 )
 class clamp(Elementwise):
     """`input` limited to [min, max], either of which may be None, a number or a Tensor; where min > max it is max.
@@ -239,7 +272,7 @@ def _lerp_domain(draw):
     return call(draw.real(shape), draw.real(draw.broadcastable(shape)), weight)
 
 
-@op("lerp", domain=_lerp_domain, formula="input + weight * (end - input)", inplace=True)
+@op("lerp", domain=_lerp_domain, formula="input + weight * (end - input)", inplace=True, laws=(Linear("input", "end"),))
 class lerp(Elementwise):
     """Linear interpolation from input (weight 0) to end (weight 1), exact at both; weight is a number or a Tensor."""
 
@@ -261,7 +294,16 @@ class lerp(Elementwise):
         return upstream * (end - input)
 
 
-@op("hypot", domain=elementwise(NONZERO, Real()), formula="sqrt(input ** 2 + other ** 2)", inplace=True)
+@op(
+    "hypot",
+    domain=elementwise(NONZERO, Real()),
+    formula="sqrt(input ** 2 + other ** 2)",
+    inplace=True,
+    laws=(
+        Symmetric("input", "other"),
+        Homogeneous("input", "other", positive=True),
+    ),
+)
 class hypot(Elementwise):
     """The length of the hypotenuse, without overflow; inf where either side is. Integers give the default floating dtype.
 
@@ -281,7 +323,7 @@ class hypot(Elementwise):
         return upstream * (other / out)
 
 
-@op("logaddexp", domain=elementwise(Real(), Real()), formula="ln(e^input + e^other)")
+@op("logaddexp", domain=elementwise(Real(), Real()), formula="ln(e^input + e^other)", laws=(Symmetric("input", "other"),))
 class logaddexp(Elementwise):
     """ln(e^input + e^other) without overflow."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Adjoint, Array, Composite, Op, call, op
 
 
 def canonical_axis(name: str, dim: int, ndim: int, argument: str = "dim") -> int:
@@ -301,6 +301,7 @@ def _broadcast_shape(name: str, old: tuple[int, ...], sizes: tuple[int, ...]) ->
     "expand",
     domain=lambda draw: call(draw.real((2, 1, 3)), (draw.integer(1, 3), 2, draw.integer(1, 3), draw.choice([3, -1]))),
     formula="out[i] = input[i where size > 1 else 0]",
+    laws=(Adjoint("input", of="sum_to_size", by=lambda y, input: (y, input.shape)),),
 )
 class expand(Op):
     """A view of `input` in which axes of size 1 are repeated without copying; new leading axes are allowed, -1 keeps a size.

@@ -9,7 +9,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Composite, Op, PermutationEquivariant, call, op
 from .activation import require_floating
 
 
@@ -46,6 +46,7 @@ def _shifted(input: np.ndarray, dim: int, dtype: Any) -> tuple[np.ndarray, np.nd
     domain=axis_domain,
     formula="e^input / sum of e^input over dim",
     kernels={"cpu": "tinygrad_cv.ops.cpu.softmax:softmax"},
+    laws=(PermutationEquivariant("input", axis="dim"),),
 )
 class softmax(Op):
     """e^input / sum over `dim` of e^input: positive numbers whose sum over dim is 1. Computed without overflow.
@@ -72,6 +73,7 @@ class softmax(Op):
     domain=axis_domain,
     formula="input - ln(sum of e^input over dim)",
     kernels={"cpu": "tinygrad_cv.ops.cpu.softmax:log_softmax"},
+    laws=(PermutationEquivariant("input", axis="dim"),),
 )
 class log_softmax(Op):
     """The logarithm of `softmax`, accurate where that is tiny. Same arguments and errors."""
@@ -138,7 +140,12 @@ class log_softmax_backward(Op):
         return -upstream * output.exp() * grad_output.sum(dim, keepdim=True)
 
 
-@op("softmin", domain=axis_domain, formula="e^-input / sum of e^-input over dim")
+@op(
+    "softmin",
+    domain=axis_domain,
+    formula="e^-input / sum of e^-input over dim",
+    laws=(PermutationEquivariant("input", axis="dim"),),
+)
 class softmin(Composite):
     """`softmax` of -input. Same arguments and errors."""
 

@@ -6,7 +6,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, Tensor, call, op
+from ..extend import Array, Composite, Idempotent, Op, Tensor, call, op
 from ..replay import left
 from .shape import canonical_axis
 
@@ -34,7 +34,13 @@ def _sort_domain(draw):
     return call(draw.distinct(shape), draw.integer(-len(shape), len(shape) - 1), draw.boolean())
 
 
-@op("sort", domain=_sort_domain, formula="values = input in order along dim; values[k] = input[indices[k]]", kinks=["ties"])
+@op(
+    "sort",
+    domain=_sort_domain,
+    formula="values = input in order along dim; values[k] = input[indices[k]]",
+    kinks=["ties"],
+    laws=(Idempotent("input"),),
+)
 class sort(Op):
     """(values, indices): `input` sorted along `dim`, and where each value stood. NaN counts as the largest value.
 

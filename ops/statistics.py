@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Composite, Homogeneous, Op, PermutationEquivariant, call, op
 from .bounded_sums import bounded_sum
 from .extrema import pick, scatter_chosen
 from .reduction import canonical_dims, dims_of, require_elements, restore_dims, single_dim
@@ -77,7 +77,15 @@ def _std_gradient(upstream, input, std, dim, keepdim, correction):
     return _var_gradient(half, input, dim, keepdim, correction)
 
 
-@op("var", domain=_moment_domain, formula="sum of (input - mean)^2 over dim / (N - correction)")
+@op(
+    "var",
+    domain=_moment_domain,
+    formula="sum of (input - mean)^2 over dim / (N - correction)",
+    laws=(
+        Homogeneous("input", degree=2),
+        PermutationEquivariant("input", axis="dim", out=None),
+    ),
+)
 class var(Op):
     """The variance over `dim` (an axis, several, or all), with N - correction in the denominator (correction=1: unbiased).
 
@@ -95,7 +103,16 @@ class var(Op):
         return _var_gradient(upstream, input, dim, keepdim, correction)
 
 
-@op("std", domain=_moment_domain, formula="sqrt(var)", kinks=["std 0: 0"])
+@op(
+    "std",
+    domain=_moment_domain,
+    formula="sqrt(var)",
+    kinks=["std 0: 0"],
+    laws=(
+        Homogeneous("input", positive=True),
+        PermutationEquivariant("input", axis="dim", out=None),
+    ),
+)
 class std(Op):
     """The standard deviation over `dim`: the square root of `var`, which explains the arguments.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, Tensor, call, op
+from ..extend import Array, Composite, Inverse, Involution, Linear, Op, Tensor, call, op
 from .shape import canonical_axes, canonical_axis, unpacked
 
 
@@ -16,6 +16,7 @@ from .shape import canonical_axes, canonical_axis, unpacked
     "repeat",
     domain=lambda draw: call(draw.real((2, 3)), *draw.choice([(1, 2), (2, 1, 3), (3, 2)])),
     formula="out = input laid out repeats times along every axis",
+    laws=(Linear("input"),),
 )
 class repeat(Op):
     """Copies of `input` laid side by side, `repeats[k]` of them along axis k; new leading axes where there are more repeats."""
@@ -101,7 +102,17 @@ def _roll_domain(draw):
     return call(x, *draw.choice([(1, 0), (-2, -1), ((1, 2), (0, 1)), ((2, 1), (-1, -1))]))
 
 
-@op("roll", domain=_roll_domain, formula="out[(i + shifts) mod size] = input[i] along dims")
+@op(
+    "roll",
+    domain=_roll_domain,
+    formula="out[(i + shifts) mod size] = input[i] along dims",
+    laws=(
+        Linear("input"),
+        Inverse(
+            "input", of="roll", by=lambda out, shifts, dims: (out, tuple(-s for s in np.atleast_1d(shifts).tolist()), dims)
+        ),
+    ),
+)
 class roll(Op):
     """`input` moved by `shifts` along `dims`, what leaves at one end coming back at the other; flattened first without dims.
 
@@ -130,6 +141,10 @@ class roll(Op):
     "flip",
     domain=lambda draw: call(draw.real((2, 3, 2)), draw.choice([(0,), (1, -1), (0, 1, 2), ()])),
     formula="out[size - 1 - i] = input[i] along dims",
+    laws=(
+        Linear("input"),
+        Involution("input"),
+    ),
 )
 class flip(Op):
     """A copy of `input` with the order along `dims` reversed. IndexError out of range, ValueError for an axis named twice."""
@@ -148,6 +163,10 @@ class flip(Op):
     "rot90",
     domain=lambda draw: call(draw.real((2, 3, 2)), draw.integer(-5, 5), draw.choice([(0, 1), [1, 2], (-1, 0)])),
     formula="input turned k times by 90 degrees from dims[0] towards dims[1]",
+    laws=(
+        Linear("input"),
+        Inverse("input", of="rot90", by=lambda out, k, dims: (out, -k, dims)),
+    ),
 )
 class rot90(Op):
     """A copy of `input` turned by `k` quarter turns in the plane of the two axes `dims`, from the first towards the second."""

@@ -8,7 +8,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Op, call, op
+from ..extend import Array, Batched, Composite, Linear, Op, call, op
 from .convolution import bias_grad, check_groups, check_operands, conv_example, convolve_like, prepare_conv
 from .sliding import Padding, canonical, convolve_input_grad, output_sizes, padding_pairs, spatial_tuple
 
@@ -117,6 +117,11 @@ _TRANSPOSE_FORMULA = "out[n, c, i * stride + k * dilation - padding] = bias[c] +
     kernels=_TRANSPOSE_KERNEL,
     cost=conv_transpose_cost,
     method=False,
+    laws=(
+        Linear("input", zero=("bias",)),
+        Linear("weight", zero=("bias",)),
+        Batched("input", core=2, single=True),
+    ),
 )
 class conv_transpose1d(_Transposed):
     """The transposed convolution of signals: as `conv_transpose2d`, for one spatial axis."""
@@ -132,6 +137,11 @@ class conv_transpose1d(_Transposed):
     kernels=_TRANSPOSE_KERNEL,
     cost=conv_transpose_cost,
     method=False,
+    laws=(
+        Linear("input", zero=("bias",)),
+        Linear("weight", zero=("bias",)),
+        Batched("input", core=3, single=True),
+    ),
 )
 class conv_transpose2d(_Transposed):
     """The transposed (fractionally strided) convolution: the adjoint of `conv2d`, which learns to enlarge.
@@ -156,6 +166,11 @@ class conv_transpose2d(_Transposed):
     kernels=_TRANSPOSE_KERNEL,
     cost=conv_transpose_cost,
     method=False,
+    laws=(
+        Linear("input", zero=("bias",)),
+        Linear("weight", zero=("bias",)),
+        Batched("input", core=4, single=True),
+    ),
 )
 class conv_transpose3d(_Transposed):
     """The transposed convolution of volumes: as `conv_transpose2d`, for three spatial axes."""

@@ -6,7 +6,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Elementwise, Real, elementwise, op
+from ..extend import Array, Elementwise, Inverse, Real, elementwise, op
 
 
 @op("sin", domain=elementwise(Real()), formula="sin(input)", inplace=True)
@@ -57,6 +57,7 @@ class tan(Elementwise):
     formula="the angle in [-pi/2, pi/2] whose sine is input",
     inplace=True,
     aliases=("arcsin",),
+    laws=(Inverse("input", of="sin"),),
 )
 class asin(Elementwise):
     """The inverse sine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is inf."""
@@ -77,6 +78,7 @@ class asin(Elementwise):
     formula="the angle in [0, pi] whose cosine is input",
     inplace=True,
     aliases=("arccos",),
+    laws=(Inverse("input", of="cos"),),
 )
 class acos(Elementwise):
     """The inverse cosine in radians: NaN outside of [-1, 1]; the derivative at -1 and 1 is -inf."""
@@ -97,6 +99,7 @@ class acos(Elementwise):
     formula="the angle in (-pi/2, pi/2) whose tangent is input",
     inplace=True,
     aliases=("arctan",),
+    laws=(Inverse("input", of="tan"),),
 )
 class atan(Elementwise):
     """The inverse tangent in radians."""
@@ -148,7 +151,7 @@ def _over_squared_radius(coordinate, across):
     return coordinate / tg.where(squared == 0, 1.0, squared)
 
 
-@op("sinh", domain=elementwise(Real()), formula="(e^input - e^-input) / 2", inplace=True)
+@op("sinh", domain=elementwise(Real()), formula="(e^input - e^-input) / 2", inplace=True, laws=(Inverse("input", of="asinh"),))
 class sinh(Elementwise):
     """The hyperbolic sine."""
 
@@ -176,7 +179,7 @@ class cosh(Elementwise):
         return upstream * input.sinh()
 
 
-@op("tanh", domain=elementwise(Real()), formula="sinh(input) / cosh(input)", inplace=True)
+@op("tanh", domain=elementwise(Real()), formula="sinh(input) / cosh(input)", inplace=True, laws=(Inverse("input", of="atanh"),))
 class tanh(Elementwise):
     """The hyperbolic tangent."""
 
@@ -212,7 +215,14 @@ class tanh_backward(Elementwise):
         return upstream * grad_output * (-2.0 * output)
 
 
-@op("asinh", domain=elementwise(Real()), formula="ln(input + sqrt(input ** 2 + 1))", inplace=True, aliases=("arcsinh",))
+@op(
+    "asinh",
+    domain=elementwise(Real()),
+    formula="ln(input + sqrt(input ** 2 + 1))",
+    inplace=True,
+    aliases=("arcsinh",),
+    laws=(Inverse("input", of="sinh"),),
+)
 class asinh(Elementwise):
     """The inverse hyperbolic sine."""
 
@@ -226,7 +236,14 @@ class asinh(Elementwise):
         return upstream * (input * input + 1.0).rsqrt()
 
 
-@op("acosh", domain=elementwise(Real(1.3, 3)), formula="ln(input + sqrt(input ** 2 - 1))", inplace=True, aliases=("arccosh",))
+@op(
+    "acosh",
+    domain=elementwise(Real(1.3, 3)),
+    formula="ln(input + sqrt(input ** 2 - 1))",
+    inplace=True,
+    aliases=("arccosh",),
+    laws=(Inverse("input", of="cosh"),),
+)
 class acosh(Elementwise):
     """The inverse hyperbolic cosine: NaN below 1; the derivative at 1 is inf."""
 
@@ -246,6 +263,7 @@ class acosh(Elementwise):
     formula="ln((1 + input) / (1 - input)) / 2",
     inplace=True,
     aliases=("arctanh",),
+    laws=(Inverse("input", of="tanh"),),
 )
 class atanh(Elementwise):
     """The inverse hyperbolic tangent: -inf and inf at -1 and 1, NaN outside."""

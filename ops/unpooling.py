@@ -55,7 +55,7 @@ def fractional_max(input: np.ndarray, random_samples: np.ndarray, kernel_size, o
 def _fractional_example(draw, rank: int):
     kernel, output = draw.shape(rank, 1, 3 if rank < 3 else 2), draw.shape(rank, 1, 3 if rank < 3 else 2)
     sizes = tuple(k + o - 1 + draw.integer(0, 2 if rank < 3 else 1) for k, o in zip(kernel, output, strict=True))
-    lead = draw.choice([(1, 1), (2, 1), (2,)])
+    lead = draw.choice([(1, 2), (2, 1), (2,)])
     return draw.distinct((*lead, *sizes)), draw.real((*(1, *lead)[-2:], rank), 0.02, 0.98), kernel, output
 
 
@@ -235,7 +235,7 @@ def _prepare_unpool(rank: int, input, indices, kernel_size, stride, padding, out
 
 def _unpool_example(draw, rank: int):
     kernel = tuple(draw.integer(1, 2) for _ in range(rank))
-    out, lead = draw.shape(rank, 1, 2), draw.choice([(1, 1), (2, 1), (2,)])
+    out, lead = draw.shape(rank, 1, 2), draw.choice([(1, 2), (2, 1), (2,)])
     sizes = tuple(n * k for n, k in zip(out, kernel, strict=True))
     places = np.stack([draw.permutation(math.prod(sizes))[: math.prod(out)] for _ in range(math.prod(lead))])
     output_size = draw.choice([None, sizes])

@@ -12,7 +12,7 @@ import numpy as np
 
 import tinygrad_cv as tg
 
-from ..extend import Array, Composite, Elementwise, Real, Tensor, call, elementwise, op
+from ..extend import Array, Composite, Elementwise, Homogeneous, Real, Symmetric, Tensor, call, elementwise, op
 from .loss import check_floating
 from .loss_reduction import REDUCTIONS, check_reduction, older_arguments, reduce_loss
 
@@ -97,7 +97,16 @@ def _weighted_domain(gap: tuple[float, ...] = (), **attributes):
     return domain
 
 
-@op("mse_loss", domain=_weighted_domain(), formula="mean of weight * (input - target)^2", method=False)
+@op(
+    "mse_loss",
+    domain=_weighted_domain(),
+    formula="mean of weight * (input - target)^2",
+    method=False,
+    laws=(
+        Symmetric("input", "target"),
+        Homogeneous("input", "target", degree=2),
+    ),
+)
 @older_arguments
 class mse_loss(Composite):
     """The squared error (input - target)^2. weight: factors that broadcast to input; 'mean' then divides by their sum."""
@@ -120,6 +129,10 @@ class mse_loss(Composite):
     formula="mean of weight * |input - target|",
     kinks=("input = target: derivative 0",),
     method=False,
+    laws=(
+        Symmetric("input", "target"),
+        Homogeneous("input", "target", positive=True),
+    ),
 )
 @older_arguments
 class l1_loss(Composite):

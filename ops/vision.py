@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..extend import Array, Composite, Tensor, call, op
+from ..extend import Array, Composite, Inverse, Linear, Tensor, call, op
 
 
 def _check_image(name: str, input, factor: int, label: str) -> None:
@@ -30,6 +30,10 @@ def _shuffle_domain(draw):
     formula="out[..., c, h * r + i, w * r + j] = input[..., (c * r + i) * r + j, h, w]",
     source="arXiv:1609.05158",
     method=False,
+    laws=(
+        Linear("input"),
+        Inverse("input", of="pixel_unshuffle", by=lambda out, upscale_factor: (out, upscale_factor)),
+    ),
 )
 class pixel_shuffle(Composite):
     """(..., C * r^2, H, W) -> (..., C, H * r, W * r) for r = `upscale_factor`: groups of r^2 channels become r by r blocks."""
@@ -72,6 +76,10 @@ def _unshuffle_domain(draw):
     formula="out[..., (c * r + i) * r + j, h, w] = input[..., c, h * r + i, w * r + j]",
     source="arXiv:1609.05158",
     method=False,
+    laws=(
+        Linear("input"),
+        Inverse("input", of="pixel_shuffle", by=lambda out, downscale_factor: (out, downscale_factor)),
+    ),
 )
 class pixel_unshuffle(Composite):
     """(..., C, H * r, W * r) -> (..., C * r^2, H, W) for r = `downscale_factor`: the inverse of `pixel_shuffle`."""

@@ -13,6 +13,7 @@ import tinygrad_cv as tg
 from tinygrad_cv import nn
 from tinygrad_cv.domain import NumpyDraw
 from tinygrad_cv.registry import Operator, operators
+from tinygrad_cv.testing.kernel_checks import plan_against_eager
 
 rng = np.random.default_rng(7)
 
@@ -57,74 +58,10 @@ _NOT_A_PLAN = {  # what asks for values in Python, or draws data-dependent shape
 }  # fmt: skip
 
 
-def _shuffled(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_shuffled(v) for v in value]
-    if not isinstance(value, (np.ndarray, np.generic)):
-        return value
-    value = np.asarray(value)
-    shuffled = rng.permutation(value.reshape(-1)) if value.size else value
-    return shuffled.reshape(value.shape).astype(np.float32 if value.dtype.kind == "f" else value.dtype)
-
-
-def _arrays(value: Any) -> list[np.ndarray]:
-    if isinstance(value, list):
-        return [a for v in value for a in _arrays(v)]
-    return [np.asarray(value)] if isinstance(value, (np.ndarray, np.generic)) else []
-
-
-def _gradient_call(operator: Operator, sample: Any) -> Callable[..., Any]:
-    """(outputs, gradients of the sum of their squares) of an operator call whose arrays are given as tensors."""
-
-    def function(*tensors: tg.Tensor) -> Any:
-        left = iter(tensors)
-
-        def filled(value: Any) -> Any:
-            if isinstance(value, list):
-                return [filled(v) for v in value]
-            return next(left) if isinstance(value, (np.ndarray, np.generic)) else value
-
-        args = [filled(a) for a in sample.args]
-        out = operator(*args, **{k: filled(v) for k, v in sample.kwargs.items()})
-        outs = [o for o in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(o, tg.Tensor)]
-        wanted = [t for t in tensors if t.requires_grad]
-        ends = [(o * o).sum() for o in outs if o.requires_grad]
-        gradients = tg.autograd.grad(ends, wanted, allow_unused=True) if ends else ()
-        return [o.detach() for o in outs], gradients
-
-    return function
-
-
 @pytest.mark.parametrize("operator", operators(plugins=False), ids=lambda o: o.name)
 def test_a_plan_gives_the_values_and_gradients_of_every_operator(operator: Operator) -> None:
-    sample = operator.domain(NumpyDraw(1))
-    arrays = [a for v in (*sample.args, *sample.kwargs.values()) for a in _arrays(v)]
-    function = _gradient_call(operator, sample)
-    compiled = tg.compile(function)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        calls = 0
-        for _ in range(4):
-            values = [_shuffled(a) for a in arrays]
-            results = []
-            for f in (function, compiled):
-                tg.manual_seed(3)
-                tensors = [tg.tensor(v, requires_grad=v.dtype.kind == "f") for v in values]
-                try:
-                    results.append(f(*tensors))
-                except (ValueError, IndexError, RuntimeError) as error:  # shuffled values may be wrong for an operator: in both
-                    results.append(type(error))
-            if isinstance(results[0], type):
-                assert results[0] is results[1]
-                continue
-            calls += 1
-            for expected, got in zip(*([*r[0], *r[1]] for r in results), strict=True):
-                if expected is None:
-                    assert got is None
-                    continue
-                assert got.dtype == expected.dtype
-                np.testing.assert_allclose(got.numpy(force=True), expected.numpy(force=True), rtol=2e-4, atol=1e-5)
-    if operator.name not in _NOT_A_PLAN and calls > 2:
+    compiled, compared = plan_against_eager(operator, operator.domain(NumpyDraw(1)), seed=3)
+    if operator.name not in _NOT_A_PLAN and compared > 2:
         assert plans(compiled) or problems(compiled)
 
 

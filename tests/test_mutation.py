@@ -13,7 +13,7 @@ from tinygrad_cv import registry
 from tinygrad_cv.extend import Array, Elementwise, Op, Real, elementwise, op, unregister
 from tinygrad_cv.testing import OpCheckError, check_op
 from tinygrad_cv.testing.mutants import mutants_of, planted
-from tinygrad_cv.testing.mutation import mutate, mutate_operator, report, score, try_mutant
+from tinygrad_cv.testing.mutation import mutate, mutate_operator, report, score, try_mutant, write_between
 
 
 def _outcomes(name: str, **options: Any) -> dict[str, list[str]]:
@@ -94,6 +94,42 @@ def test_an_operator_that_fails_by_itself_is_not_mutated(declared: Any) -> None:
 
     with pytest.raises(OpCheckError, match="askew"):
         mutate_operator("askew")
+
+
+def test_a_rule_that_is_wrong_at_ties_alone_is_noticed() -> None:
+    mutant = planted(
+        registry.get("maximum"), "input", "ties", lambda upstream, input, other: tg.where(input < other, 0.0, upstream)
+    )
+    assert try_mutant(mutant).status == "killed"
+
+
+def test_a_rule_that_forgets_that_a_result_may_be_unused_is_noticed() -> None:
+    def rule(upstreams: Any, A: Any) -> Any:
+        of_sign, of_logarithm = upstreams
+        weight = of_logarithm if of_logarithm is not None else of_sign * 0.01
+        return weight.unsqueeze(-1).unsqueeze(-1) * tg.linalg.inv(A).mT
+
+    assert try_mutant(planted(registry.get("linalg.slogdet"), "A", "unused result", rule)).status == "killed"
+
+
+def test_zero_gradients_have_counted_mutants() -> None:
+    found = _outcomes("ceil")
+    assert len(found["killed"]) >= 10
+    assert "survived" not in found
+
+
+def test_equivalent_mutants_say_why() -> None:
+    outcomes = [o for o in mutate_operator("ceil") if o.status == "equivalent"]
+    assert {o.reason for o in outcomes} == {"the gradient is 0"}
+
+
+def test_a_report_goes_between_its_marks(tmp_path: Any) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- a -->\nold\n<!-- b -->\nafter\n")
+    write_between(page, ("<!-- a -->", "<!-- b -->"), "new")
+    assert page.read_text() == "before\n<!-- a -->\n\nnew\n\n<!-- b -->\nafter\n"
+    with pytest.raises(ValueError, match="expected the lines"):
+        write_between(page, ("<!-- c -->", "<!-- d -->"), "new")
 
 
 def test_unknown_names_are_refused_before_any_work() -> None:

@@ -158,3 +158,64 @@ def test_the_kit_needs_five_lines(tmp_path: Path) -> None:
         sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", {str(test)!r}]))
     """)  # fmt: skip
     assert "1 passed" in out
+
+
+def test_extend_gives_all_it_names_and_imports_numba_only_for_kernels(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    out = run(tmp_path, """
+        import tinygrad_cv.extend as extend
+        from tinygrad_cv.extend import (
+            API_VERSION, Array, Booleans, Composite, Elementwise, Integers, OneOf, Op, Real, Tensor, call, elementwise, op, require_api,
+        )
+        heavy = {"numba", "hypothesis", "pytest"}
+        assert not heavy & set(sys.modules) and set(extend.__all__) <= set(dir(extend))
+        from tinygrad_cv.extend import kernel
+        assert "numba" in sys.modules
+        print(all(getattr(extend, name) is not None for name in extend.__all__), len(extend.__all__) == len(set(extend.__all__)))
+    """)  # fmt: skip
+    assert out == "True True"
+
+
+def test_without_numba_a_plugin_with_kernels_computes_by_its_references(tmp_path: Path) -> None:
+    kernels = GOOD.replace('formula="', 'kernels={"cpu": "kernel_of_swish:absent"}, formula="')
+    install(tmp_path, "swish-ops", kernels)
+    (tmp_path / "kernel_of_swish.py").write_text("from tinygrad_cv.extend import kernel\n")
+    out = run(tmp_path, """
+        import warnings
+        sys.modules["numba"] = None
+        import tinygrad_cv as tg
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            print(tg.plugin_swish(tg.zeros(1)).tolist(), len(caught), "Numba could not be imported" in str(caught[0].message))
+    """)  # fmt: skip
+    assert out == "[0.0] 1 True"
+
+
+def test_versions_of_the_api_are_kept_or_refused() -> None:
+    from tinygrad_cv import extend
+
+    for version in range(extend.OLDEST_API_VERSION, extend.API_VERSION + 1):
+        extend.require_api(version)
+    with pytest.raises(
+        extend.ApiVersionError, match=r"built for version 0 of the plugin API, .* has version .*: upgrade the package$"
+    ):
+        extend.require_api(extend.OLDEST_API_VERSION - 1)
+    with pytest.raises(extend.ApiVersionError, match=r"upgrade tinygrad_cv$"):
+        extend.require_api(extend.API_VERSION + 1)
+    for value in (True, "1", 1.0, None):
+        with pytest.raises(TypeError, match="require_api: expected an integer"):
+            extend.require_api(value)  # type: ignore[arg-type]
+    with pytest.raises(ImportError, match="gone_by_now"):
+        from tinygrad_cv.extend import gone_by_now  # type: ignore[attr-defined]  # noqa: F401
+
+
+def test_version_1_of_the_api_is_what_it_was() -> None:
+    """What version 1 promises. A name may be added here; taking one away needs a new version."""
+    from tinygrad_cv import extend
+
+    promised = {
+        "API_VERSION", "OLDEST_API_VERSION", "REDUCTION", "ApiVersionError", "Array", "Booleans", "Call", "Composite", "Domain", "Draw",
+        "Elementwise", "Integers", "OneOf", "Op", "Operator", "Real", "Tensor", "call", "choose", "elementwise", "empty", "get", "helper",
+        "kernel", "no_grad", "op", "plain", "prange", "replayable", "require_api", "run_shares", "share_count", "span", "unregister",
+    }  # fmt: skip
+    assert promised <= set(extend.__all__)

@@ -10,6 +10,7 @@ import pytest
 
 import tinygrad_cv as tg
 from tinygrad_cv import registry
+from tinygrad_cv.domain import NumpyDraw
 from tinygrad_cv.extend import Array, Composite, Elementwise, Integers, OneOf, Op, Real, call, elementwise, op
 from tinygrad_cv.testing import OpCheckError, check_op
 
@@ -148,15 +149,6 @@ def test_the_kit_finds_each_kind_of_mistake() -> None:
     assert check_op("planted").passed
 
 
-def test_the_program_in_a_failure_runs_and_repeats_the_call(tmp_path: Any) -> None:
-    from tinygrad_cv.testing import Sample
-
-    sample = Sample(registry.get("clamp"), call(np.array([[0.5, np.inf], [np.nan, -1.0]]), np.float64(-0.25), max=1.0))
-    scope: dict[str, Any] = {}
-    exec(sample.program(), scope)
-    assert np.array_equal(scope["out"].numpy(), [[0.5, 1.0], [np.nan, -0.25]], equal_nan=True)
-
-
 def test_composites_need_no_rule_and_are_differentiated_through() -> None:
     @op("cubed", domain=elementwise(Real()), formula="input^3")
     class cubed(Composite):
@@ -210,7 +202,6 @@ def test_every_operator_has_what_the_documentation_shows() -> None:
 
 
 def test_domains_draw_small_valid_calls() -> None:
-    from tinygrad_cv.domain import NumpyDraw
     from tinygrad_cv.testing import Sample
 
     for operator in registry.operators():
@@ -234,7 +225,10 @@ def test_hypothesis_keeps_separate_keys_for_operators_and_shrinks() -> None:
         sizes.append(input.size)
         return input * np.asarray(3 if input.ndim < 2 else 4, input.dtype)
 
-    wrong = {"reference": reference, "options": {"domain": elementwise(Real())}}
+    def domain(draw: Any) -> Any:  # the calls that are not Hypothesis' own show nothing, so that the mistake is left to it
+        return call(draw.real(draw.shape((0, 1) if isinstance(draw, NumpyDraw) else (0, 3))))
+
+    wrong = {"reference": reference, "options": {"domain": domain}}
     database = InMemoryExampleDatabase()
     for name in ("first", "second"):
         declare(name, **wrong)

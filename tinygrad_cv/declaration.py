@@ -21,6 +21,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .laws import Law
+
 
 class Array(np.ndarray):
     """Annotation of an operator's tensor parameter. In `reference` and kernels it is a `numpy.ndarray`."""
@@ -84,6 +86,7 @@ class Operator:
         internal: bool = False,
         aliases: Sequence[str] = (),
         keywords: Mapping[str, str] | None = None,
+        laws: Sequence[Law] = (),
     ) -> None:
         self.name = name
         self.declaration = declaration
@@ -127,6 +130,7 @@ class Operator:
         self._read_parameters()
         self._read_keywords(keywords or {})
         self._read_rules()
+        self.laws = self._read_laws(laws)
         self.promotes: tuple[int, ...] = (
             tuple(range(len(self.tensor_params)))
             if self.elementwise and not declaration.promotes
@@ -208,6 +212,19 @@ class Operator:
         own = {star: star} if star and star != self.variadic else {}
         numpy = {other: name for other, name in (("axis", "dim"), ("keepdims", "keepdim")) if name in self.attr_params}
         self.keywords: dict[str, str] = {**numpy, **own, **declared}
+
+    def _read_laws(self, laws: Sequence[Law]) -> tuple[Law, ...]:
+        """The laws as declared, which must be about tensor parameters of this operator."""
+        for law in laws:
+            if not isinstance(law, Law):
+                raise TypeError(f"operator {self.name!r}: laws must be of tinygrad_cv.laws, got {law!r}")
+            unknown = [p for p in law.parameters if p not in self.tensor_params]
+            if unknown:
+                raise TypeError(
+                    f"operator {self.name!r}: {law!r} names no tensor parameter with {', '.join(map(repr, unknown))}; they are "
+                    f"{', '.join(self.tensor_params)}"
+                )
+        return tuple(laws)
 
     def _read_rules(self) -> None:
         """Turns the rules' parameter names into getters, and checks that nothing differentiable was forgotten."""

@@ -50,7 +50,13 @@ def make_runner(op: Operator) -> Callable[[tuple[Any, ...], tuple[Any, ...]], An
         return bind(reference if state.quiet else quiet, arrays, attrs)
 
     def run_kernel(arrays: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
-        out = bind(kernel, arrays, attrs)
+        try:
+            out = bind(kernel, arrays, attrs)
+        except Exception as error:
+            from .kernels import name_failure
+
+            name_failure(op, "cpu", arrays, error)
+            raise
         return run_reference(arrays, attrs) if out is NotImplemented else out
 
     return run_reference if kernel is None else run_kernel

@@ -9,21 +9,32 @@ is read, is in declaration.py; here are the names, who owns them, and how they a
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .declaration import Array, Composite, Elementwise, Op, Operator
+from .laws import Law
 
 ENTRY_POINT_GROUP = "tinygrad_cv.ops"
 API_VERSION = 1
+OLDEST_API_VERSION = 1  # see extend.py for what a version promises
 
 _operators: dict[str, Operator] = {}
 _aliases: dict[str, Operator] = {}
 _registration_hooks: list[Callable[[Operator], None]] = []
-_current_provider: str | None = None
 _discovered = False
-_failed_plugins: dict[str, str] = {}
+
+
+class _Plugin(threading.local):
+    """The plugin that this Python thread is loading: its package, and the packages of all plugins by the name of their module."""
+
+    owner: str | None = None
+    owners: Mapping[str, str] = {}
+
+
+_plugin = _Plugin()
 
 
 def op(
@@ -42,6 +53,7 @@ def op(
     internal: bool = False,
     aliases: Sequence[str] = (),
     keywords: Mapping[str, str] | None = None,
+    laws: Sequence[Law] = (),
     override: bool = False,
 ) -> Callable[[type[Op]], Operator]:
     """Registers the decorated declaration as operator `name`.
@@ -52,14 +64,16 @@ def op(
     inplace: also a `name_` form. tolerance: largest relative float32 error of a kernel. gradgrad: second derivative exists.
     internal: made for the rules and compositions of other operators, and not listed among the functions of the package.
     aliases: other names of the whole operator. keywords: other names of parameters, as in {"split_size": "split_size_or_sections"};
-    `axis` and `keepdims` for `dim` and `keepdim`, and the name of `*sizes` as a keyword, go without saying.
+    `axis` and `keepdims` for `dim` and `keepdim`, and the name of `*sizes` as a keyword, go without saying. laws: what holds of it for
+    all arguments, see `tinygrad_cv.laws`; tested.
 
     Raises ValueError for a name that is taken, naming both owners, unless `override=True`; TypeError for a declaration that
     lacks a reference, a rule, a domain or a formula.
     """
 
     def register(declaration: type[Op]) -> Operator:
-        provider = _current_provider or declaration.__module__.split(".")[0]
+        top = declaration.__module__.split(".")[0]
+        provider = _plugin.owners.get(top, _plugin.owner or top)
         for wanted in (name, *aliases):
             taken = _operators.get(wanted) or _aliases.get(wanted)
             if taken is not None and not override:
@@ -70,7 +84,7 @@ def op(
         operator = Operator(
             declaration, name, domain=domain, formula=formula, kinks=kinks, source=source, kernels=kernels, cost=cost,
             method=method, inplace=inplace, tolerance=tolerance, provider=provider, gradgrad=gradgrad, internal=internal,
-            aliases=tuple(dict.fromkeys((*aliases, *(replaced.aliases if replaced else ())))), keywords=keywords,
+            aliases=tuple(dict.fromkeys((*aliases, *(replaced.aliases if replaced else ())))), keywords=keywords, laws=laws,
         )  # fmt: skip
         _enter(operator)
         return operator
@@ -102,45 +116,36 @@ def on_registration(hook: Callable[[Operator], None]) -> None:
 def discover(reload: bool = False) -> None:
     """Loads the operators that installed packages offer under the entry point group `tinygrad_cv.ops`.
 
-    Each entry point names a module, or a callable that registers. One that raises is skipped with one warning that names it;
-    `discover(reload=True)` tries the failed ones again.
+    Each entry point names a module, or a callable that registers. One that fails is skipped with one warning that names it (see
+    discovery.py: also for one that hangs); `discover(reload=True)` tries the failed ones again. The environment variables
+    TINYGRAD_CV_PLUGIN_TIMEOUT (seconds, default 60, 0 for no limit) and TINYGRAD_CV_SKIP_PLUGINS (names of packages or entry points
+    between commas, or *) say how long each may take and which are left alone.
     """
-    global _discovered, _current_provider
+    global _discovered
     if _discovered and not reload:
         return
-    import importlib.metadata
+    from .discovery import load_all
 
-    first, _discovered = not _discovered, True
-    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        owner = point.dist.name if point.dist is not None else point.value.split(".")[0]
-        key = f"{owner}:{point.name}"
-        if not first and key not in _failed_plugins:
-            continue
-        before, previous = dict(_operators), _current_provider
-        _current_provider = owner
-        try:
-            loaded = point.load()
-            if callable(loaded) and not isinstance(loaded, Operator):
-                loaded()
-            _failed_plugins.pop(key, None)
-        except Exception as error:
-            for added in [n for n, o in _operators.items() if before.get(n) is not o]:
-                unregister(added)
-            for replaced in [o for n, o in before.items() if _operators.get(n) is not o]:
-                _enter(replaced)
-            _failed_plugins[key] = f"{type(error).__name__}: {error}"
-            warnings.warn(
-                f"the operator plugin {point.name!r} of package {owner!r} was skipped: {_failed_plugins[key]}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        finally:
-            _current_provider = previous
+    problems = load_all(only_failed=_discovered)
+    _discovered = _discovered or problems is not None
+    for problem in problems or ():  # after all are loaded: where warnings are errors, the first ends this
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
 
 
 def failed_plugins() -> dict[str, str]:
     """Why each plugin that was found could not be loaded, by 'package:entry point'."""
-    return dict(_failed_plugins)
+    from .discovery import failed
+
+    return failed()
+
+
+def _restore(before: dict[str, Operator], owner: str) -> None:
+    """Takes back what `owner` registered since the operators were `before`, and brings back what it replaced or removed."""
+    for added in [n for n, o in _operators.items() if before.get(n) is not o and o.provider == owner]:
+        unregister(added)
+    for name, operator in before.items():
+        if name not in _operators:
+            _enter(operator)
 
 
 def find(name: str) -> Operator | None:
@@ -190,7 +195,6 @@ def _drop(place: Any, name: str, operator: Operator) -> None:
 
 
 __all__ = [
-    "API_VERSION", "ENTRY_POINT_GROUP", "Array", "Composite", "Elementwise", "Op", "Operator", "discover", "failed_plugins", "find",
-    "get",
-    "on_registration", "op", "operators", "unregister",
+    "API_VERSION", "ENTRY_POINT_GROUP", "OLDEST_API_VERSION", "Array", "Composite", "Elementwise", "Op", "Operator", "discover",
+    "failed_plugins", "find", "get", "on_registration", "op", "operators", "unregister",
 ]  # fmt: skip

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import check, evaluate, inspect, machine, train, warmup
+    from . import check, evaluate, inspect, machine, new_op, train, warmup
 
     parser = argparse.ArgumentParser(
         prog="tinygrad-cv",
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tinygrad-cv {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (train, evaluate, inspect, check, warmup, machine):
+    for module in (train, evaluate, inspect, check, new_op, warmup, machine):
         module.add_commands(commands)
     return parser
 

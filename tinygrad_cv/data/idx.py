@@ -58,7 +58,11 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         )
     if len(body) > expected:
         raise DatasetError(f"{path}: trailing bytes after the {expected} that shape {shape} of {dtype.name} needs")
-    return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    try:
+        array = np.frombuffer(body, dtype).reshape(shape)
+    except ValueError as error:  # more axes than NumPy has, or sizes beside an empty axis that it cannot count
+        raise DatasetError(f"{path}: no array has the shape {shape} that the header claims: {error}") from None
+    return array.astype(dtype.newbyteorder("="))
 
 
 def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:

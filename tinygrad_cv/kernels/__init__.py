@@ -34,6 +34,10 @@ _numba_problem: str | None = None
 _numba_checked = False
 
 
+class KernelCompileError(RuntimeError):
+    """A kernel does not compile for the arguments it was given, or cannot be imported; nothing was computed."""
+
+
 def numba_available() -> bool:
     """Whether Numba can be imported; says once why not. Imports it at the first call."""
     global _numba_checked, _numba_problem
@@ -92,12 +96,34 @@ def resolve(operator: Operator, path: Any, device: str) -> Callable[..., Any] | 
     module, _, name = path.partition(":")
     try:
         imported = importlib.import_module(module)
-    except Exception:
+        kernel: Callable[..., Any] = getattr(imported, name)
+    except Exception as error:
         if numba_available():
-            raise
+            raise KernelCompileError(
+                f"{operator.name} (from {operator.provider}): its {device} kernel {path} cannot be imported: {type(error).__name__}: "
+                f"{error}\n{_WITHOUT}"
+            ) from error
         return None
-    kernel: Callable[..., Any] = getattr(imported, name)
     return kernel
+
+
+_WITHOUT = "TINYGRAD_CV_JIT=0 or `with tg.kernels.disabled():` computes with the NumPy references instead"
+
+
+def name_failure(operator: Operator, device: str, arrays: Iterable[Any], error: Exception) -> None:
+    """Called with what a kernel raised: raises KernelCompileError, which names the operator, its package, the device and the types,
+    if it did not compile; else notes a plugin's operator and package on the error, which the caller raises again."""
+    if isinstance(error, KernelCompileError):
+        raise KernelCompileError(
+            f"{operator.name} (from {operator.provider}), {device}: kernel {error}\n{_WITHOUT}"
+        ) from error.__cause__
+    if type(error).__module__.startswith("numba."):  # of a function compiled by Numba itself
+        given = ", ".join(f"{a.dtype}{list(a.shape)}" if hasattr(a, "dtype") else repr(a) for a in arrays)
+        raise KernelCompileError(
+            f"{operator.name} (from {operator.provider}), {device}: its kernel does not compile for ({given})\n{error}\n{_WITHOUT}"
+        ) from error
+    if operator.provider != "tinygrad_cv":
+        error.add_note(f"raised by the {device} kernel of operator {operator.name!r} (from {operator.provider})")
 
 
 def warmup(names: Iterable[str] | None = None, progress: Callable[[str, int, int], None] | None = None) -> list[str]:
@@ -115,6 +141,6 @@ def fused_gradient(operator: Operator, index: int, attributes: tuple[Any, ...], 
 
 
 __all__ = [
-    "cache_info", "clear_cache", "disabled", "enabled", "fused_gradient", "get_num_threads", "numba_available", "resolve", "serial",
-    "set_num_threads", "thread_info", "warmup",
+    "KernelCompileError", "cache_info", "clear_cache", "disabled", "enabled", "fused_gradient", "get_num_threads", "name_failure",
+    "numba_available", "resolve", "serial", "set_num_threads", "thread_info", "warmup",
 ]  # fmt: skip

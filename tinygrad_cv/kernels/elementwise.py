@@ -70,7 +70,8 @@ class DerivedKernel:
                 plan = Plan(self.operator, text, self.truths)
             except ValueError as error:
                 warnings.warn(
-                    f"operator {self.operator.name!r}: no kernel can be derived from its scalar expression {text!r}: {error}",
+                    f"operator {self.operator.name!r}: no kernel can be derived from its scalar expression {text!r} (package "
+                    f"{self.operator.provider}): {error}",
                     RuntimeWarning,
                     stacklevel=3,
                 )

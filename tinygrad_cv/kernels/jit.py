@@ -52,7 +52,7 @@ from numba.core import compiler, config, errors
 from numba.core.cpu_options import ParallelOptions
 from numba.core.serialize import dumps
 
-from . import cache, crowding, threads
+from . import KernelCompileError, cache, crowding, threads
 
 REDUCTION = frozenset({"reassoc", "nsz", "contract"})
 _ALLOWED_FASTMATH = REDUCTION | {"arcp", "afn"}
@@ -246,13 +246,13 @@ class Kernel:
         return self._source_key
 
     def _explain(self, error: Exception, arguments: tuple[Any, ...]) -> None:
-        """Raises a named RuntimeError if `error` came from compiling, and leaves errors raised by the kernel alone."""
+        """Raises a named KernelCompileError if `error` came from compiling, and leaves errors raised by the kernel alone."""
         compiling = [c for c in self._caches.values() if c.compiling]
         for c in compiling:
             c.finished()
         if isinstance(error, errors.NumbaError) or compiling:
             described = ", ".join(map(_describe, arguments))
-            raise RuntimeError(f"{self.name}: the cpu kernel does not compile for ({described})\n{error}") from error
+            raise KernelCompileError(f"{self.name}: the cpu kernel does not compile for ({described})\n{error}") from error
 
     def compiled(self) -> dict[str, list[str]]:
         """The signatures in memory, for each variant: what this process compiled or loaded; "shared" is both in one."""
@@ -350,8 +350,8 @@ def kernel(
     fastmath: LLVM flags, at most REDUCTION = {"reassoc", "nsz", "contract"} and {"arcp", "afn"}; none by default, and never those
     under which NaN and infinity go wrong. name: what messages and cache files call it; the function's name if not given.
 
-    Raises TypeError for a closure, ValueError for other flags. Calling the kernel raises RuntimeError if it does not compile,
-    naming it, the device and the arguments.
+    Raises TypeError for a closure, ValueError for other flags. Calling the kernel raises KernelCompileError (a RuntimeError), naming it,
+    the device and the arguments, if it does not compile.
     """
     if function is not None:
         if not inspect.isfunction(function):

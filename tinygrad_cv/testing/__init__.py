@@ -6,13 +6,19 @@
         check_op("my_operator")
 
 `check_op` draws calls from the operator's domain with NumPy; `op_test("my_operator")` is the same as a Hypothesis test, whose
-failing examples shrink (needs the extra `testing`). `python -m tinygrad_cv.testing NAME ...` runs it from the command line. The checks
-are in checks.py: values against the reference in both float dtypes and on every memory layout, kernels against the reference,
-first and second derivatives against finite differences on every element, declared kinks, in-place forms, errors.
+failing examples shrink (needs the extra `testing`). `python -m tinygrad_cv.testing NAME ...` runs it from the command line.
+`check_gradients(fn, inputs)` checks the derivatives of any function. What is checked of an operator is in
+
+    checks.py         values against the reference in both float dtypes and on every memory layout, kernels against the reference, first
+                      and second derivatives against finite differences on every element, declared kinks, in-place forms, errors
+    law_checks.py     the laws that it declares (tinygrad_cv/laws.py)
+    conduct.py        aliasing, refused calls, same bits twice, memory, dtype rules, batches, forward mode
+    kernel_checks.py  parallel kernels against serial ones, compiled plans against eager calls
 """
 
 from __future__ import annotations
 
+import importlib
 import time
 import traceback
 from collections import Counter
@@ -24,11 +30,18 @@ import numpy as np
 from ..autograd.numerical import GradcheckError, gradcheck, gradgradcheck
 from ..domain import Call, NumpyDraw
 from ..registry import Operator, get
-from .checks import EVERY_CALL, ONCE, agree
-from .samples import Sample
+from .checks import EVERY_CALL, ONCE
+from .gradients import check_gradients
+from .law_checks import key
+from .messages import about, call_program
+from .program import Program
+from .program_compare import Comparison, compare, minimize
+from .samples import Sample, agree
 
 if TYPE_CHECKING:
-    from .strategies import HypothesisDraw, op_calls, op_test
+    from .array_strategies import arrays, broadcastable_shapes, laid_out, shapes, tensors
+    from .module_strategies import modules
+    from .strategies import HypothesisDraw, op_inputs, op_test, programs
 
 
 class OpCheckError(AssertionError):
@@ -100,10 +113,10 @@ def _run(checks: Any, operator: Operator, call: Call, seed: int, result: OpResul
         name = getattr(check, "__name__", check)
         known = isinstance(error, (AssertionError, GradcheckError))
         reason = str(error) if known else "".join(traceback.format_exception(error, limit=-4)).strip()
-        program = "" if sample is None else "\n\nTo repeat it:\n\n" + sample.program(backward="gradient" in name)
-        raise OpCheckError(f"{operator.name} ({operator.provider}), {name}, seed {seed}: {reason}{program}") from (
-            None if known else error
-        )
+        lines = [f"{operator.name} ({operator.provider}), {name}, seed {seed}: {reason}", *about(operator)]
+        if sample is not None:
+            lines += ["", "To repeat it:", "", call_program(sample, "check_once" if checks is ONCE else "check_call")]
+        raise OpCheckError("\n".join(lines)) from (None if known else error)
 
 
 def check_op(operator: Operator | str, *, examples: int = 20, seed: int = 0, raise_exception: bool = True) -> OpResult:
@@ -122,6 +135,7 @@ def check_op(operator: Operator | str, *, examples: int = 20, seed: int = 0, rai
             check_call(operator, call, seed + i, result)
             if i < 2:
                 check_once(operator, call, seed + i, result)
+        check_compared(operator, result)
     except OpCheckError as error:
         result.failure = f"{error}\n(example {i} of check_op({operator.name!r}, seed={seed}))"
         if raise_exception:
@@ -129,6 +143,17 @@ def check_op(operator: Operator | str, *, examples: int = 20, seed: int = 0, rai
     finally:
         result.seconds = time.perf_counter() - start
     return result
+
+
+def check_compared(operator: Operator | str, result: OpResult) -> None:
+    """OpCheckError for a declared law that none of ten calls or more were compared by: it says nothing, or its `when` is never true."""
+    operator = get(operator) if isinstance(operator, str) else operator
+    for law in operator.laws if result.examples >= 10 else ():
+        if not result.checks[key(law)]:
+            raise OpCheckError(
+                f"{operator.name} ({operator.provider}): the law {law!r} was never compared in {result.examples} calls; is its `when` "
+                "ever true for what the domain draws?"
+            )
 
 
 def _drawn(operator: Operator, rng: np.random.Generator, seed: int) -> Call:
@@ -139,13 +164,20 @@ def _drawn(operator: Operator, rng: np.random.Generator, seed: int) -> Call:
     return call
 
 
+_WITH_HYPOTHESIS = {
+    **dict.fromkeys(("arrays", "broadcastable_shapes", "laid_out", "shapes", "tensors"), "array_strategies"),
+    **dict.fromkeys(("HypothesisDraw", "op_inputs", "op_test", "programs"), "strategies"),
+    "modules": "module_strategies",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("HypothesisDraw", "op_calls", "op_test"):
+    if name in _WITH_HYPOTHESIS:
         try:
-            from . import strategies
+            room = importlib.import_module(f".{_WITH_HYPOTHESIS[name]}", __name__)
         except ImportError as error:
             raise ImportError(f"{name} needs Hypothesis ({error}); pip install 'tinygrad_cv[testing]'") from error
-        return getattr(strategies, name)
+        return getattr(room, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -154,6 +186,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "GradcheckError", "HypothesisDraw", "OpCheckError", "OpResult", "Sample", "agree", "check_call", "check_once", "check_op",
-    "gradcheck", "gradgradcheck", "last_result", "op_calls", "op_test",
+    "Comparison", "GradcheckError", "HypothesisDraw", "OpCheckError", "OpResult", "Program", "Sample", "agree", "arrays",
+    "broadcastable_shapes", "check_call", "check_gradients", "check_once", "check_op", "compare", "gradcheck", "gradgradcheck",
+    "laid_out", "last_result", "minimize", "modules", "op_inputs", "op_test", "programs", "shapes", "tensors",
 ]  # fmt: skip

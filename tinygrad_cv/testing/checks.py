@@ -15,9 +15,13 @@ import numpy as np
 
 from .. import autograd
 from .._tensor import Tensor, wrap
+from ..autograd.comparison import Check, gradient_function
 from ..autograd.differences import Settings, random_upstreams
-from ..autograd.numerical import Check, gradient_function
-from .samples import LAYOUTS, Sample, broadcast, contiguous, results
+from .conduct import CONDUCT
+from .kernel_checks import KERNELS
+from .law_checks import check_laws
+from .samples import LAYOUTS, Sample, agree, as_function, broadcast, contiguous, results, tensors_of
+from .special import SPECIAL
 
 if TYPE_CHECKING:
     from . import OpResult
@@ -33,34 +37,6 @@ def tolerance_of(sample: Sample, dtype: Any) -> float:
     return float(sample.operator.tolerance or 2e-5)
 
 
-def agree(what: str, got: Any, expected: Any, tolerance: float) -> None:
-    """Asserts equal shapes and values within tolerance * (|expected| + largest |expected|); equal ones for integers and bools."""
-    left, right = results(got), results(expected)
-    assert len(left) == len(right), f"{what}: {len(left)} results, expected {len(right)}"
-    for k, (a, b) in enumerate(zip(left, right, strict=True)):
-        which = f"{what}, result {k}" if len(left) > 1 else what
-        if a is None or b is None:
-            assert a is b, f"{which}: {a!r}, expected {b!r}"
-            continue
-        assert a.shape == b.shape, f"{which}: shape {a.shape}, expected {b.shape}"
-        if b.dtype.kind == "f" and a.dtype.kind == "f":
-            x, y = a.astype(np.float64), b.astype(np.float64)
-            scale = max(1.0, float(np.max(np.abs(y[np.isfinite(y)]), initial=0.0)))
-            wrong = ~np.isclose(x, y, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
-        else:
-            wrong = np.asarray(a != b)
-        if wrong.any():
-            place = tuple(int(i) for i in np.argwhere(wrong)[0])
-            raise AssertionError(
-                f"{which}: element {place} of shape {a.shape} is {a[place]!r}, expected {b[place]!r}; {int(wrong.sum())} of "
-                f"{wrong.size} elements differ by more than {tolerance:g}"
-            )
-
-
-def _has_dtype_attribute(sample: Sample) -> bool:
-    return any(isinstance(v, np.dtype) or v is float for v in sample.bound.arguments.values())
-
-
 # On every drawn call -----------------------------------------------------------------------------------------------------
 
 
@@ -73,13 +49,13 @@ def check_value(sample: Sample, result: OpResult) -> None:
         precise = sample.call_reference([a.astype(np.float64) if a.dtype.kind == "f" else contiguous(a) for a in arrays])
         label = f"value in {np.dtype(dtype)} against the reference"
         agree(label, got, same, tolerance_of(sample, dtype))
-        if dtype is np.float32 and not _has_dtype_attribute(sample) and sample.floating():
+        if dtype is np.float32 and not sample.attributes_hold_dtype() and sample.floating():
             agree("value in float32 against the reference in float64", got, precise, tolerance_of(sample, dtype))
         for k, (a, b) in enumerate(zip(results(got), results(same), strict=True)):
             if a is None:
                 continue
             assert a.dtype == b.dtype, f"{label}: result {k} has dtype {a.dtype}, the reference gives {b.dtype}"
-            if a.dtype.kind == "f" and sample.floating() and not _has_dtype_attribute(sample):
+            if a.dtype.kind == "f" and sample.floating() and not sample.attributes_hold_dtype():
                 assert a.dtype == dtype, f"dtype: {np.dtype(dtype)} in, {a.dtype} out (result {k})"
         result.count("value")
 
@@ -145,7 +121,7 @@ def gradients(sample: Sample, arrays: list[np.ndarray], make_upstream: Any) -> l
     """The gradients of the differentiable arrays; None where no output has one."""
     wanted = sample.differentiable()
     leaves = [wrap(a).requires_grad_() if i in wanted else wrap(a) for i, a in enumerate(arrays)]
-    outputs = [t for t in _tensors(sample.call_function(leaves)) if t.requires_grad]
+    outputs = [t for t in tensors_of(sample.call_function(leaves)) if t.requires_grad]
     if not outputs:
         return None
     upstreams = [wrap(make_upstream(k, t)) for k, t in enumerate(outputs)]
@@ -153,10 +129,6 @@ def gradients(sample: Sample, arrays: list[np.ndarray], make_upstream: Any) -> l
     for i, g in zip(wanted, found, strict=True):
         assert g is None or g.dtype == arrays[i].dtype, f"gradient of array {i}: {arrays[i].dtype} in, gradient {g.dtype}"  # type: ignore[union-attr]
     return [np.zeros_like(arrays[i]) if g is None else g._data for i, g in zip(wanted, found, strict=True)]
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [t for t in (value if isinstance(value, (tuple, list)) else [value]) if isinstance(t, Tensor)]
 
 
 def _check_gradient_layouts(sample: Sample, result: OpResult) -> None:
@@ -178,7 +150,7 @@ def _check_gradient_layouts(sample: Sample, result: OpResult) -> None:
     rounded = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in sample.cast(np.float32)]
     precise = gradients(sample, rounded, random)
     single = gradients(sample, sample.cast(np.float32), lambda k, t: random(k, t).astype(t.dtype))
-    if single is not None and not _has_dtype_attribute(sample):
+    if single is not None and not sample.attributes_hold_dtype():
         agree("gradient in float32 against float64", single, precise, max(1e-3, 10 * tolerance_of(sample, np.float32)))
     result.count("gradient layout")
 
@@ -205,35 +177,22 @@ def check_kernel(sample: Sample, result: OpResult) -> None:
             result.count("kernel")
 
 
-def _as_function(sample: Sample, positions: list[int]) -> Any:
-    """The operator as a function of the arrays at `positions` alone."""
-
-    def function(*given: Tensor) -> Any:
-        values: list[Any] = [a.copy() for a in sample.arrays]
-        for i, t in zip(positions, given, strict=True):
-            values[i] = t
-        return sample.call_function(values)
-
-    function.__qualname__ = sample.operator.name
-    return function
-
-
 def check_gradient(sample: Sample, result: OpResult) -> None:
     """First and second derivative against finite differences, at every element, with a random upstream, in float64."""
     positions = sample.differentiable()
     if not positions:
-        for t in _tensors(
+        for t in tensors_of(
             sample.call_function([wrap(a).requires_grad_() if a.dtype.kind == "f" else wrap(a) for a in sample.arrays])
         ):
             assert not t.requires_grad, "declared without a gradient, but a result requires grad"
         return
     if not any(sample.arrays[i].size for i in positions):
         return
-    function = _as_function(sample, positions)
+    function = as_function(sample, positions)
     tensors = tuple(wrap(contiguous(sample.arrays[i])) for i in positions)
     wanted = list(range(len(positions)))
     first = Check(f"first derivative of {sample.operator.name}", function, tensors, wanted)
-    floats = [t for t in _tensors(sample.call_function([contiguous(a) for a in sample.arrays])) if t.dtype.kind == "f"]
+    floats = [t for t in tensors_of(sample.call_function([contiguous(a) for a in sample.arrays])) if t.dtype.kind == "f"]
     if not first.outputs:
         assert not floats, "a floating result does not require grad though an input does"
         return
@@ -311,13 +270,14 @@ def check_empty(sample: Sample, result: OpResult) -> None:
         if isinstance(error, (ValueError, TypeError, IndexError, RuntimeError)) and re.match(r"[\w.]+: ", str(error)):
             result.count("empty axis refused")
             return
-        program = f"To repeat it:\n\n{empty.program(backward=True)}\n\nThe call that it was made from:"
+        program = f"To repeat it:\n\n{empty.program()}\n\nThe call that it was made from:"
         raise AssertionError(f"with an empty axis: {type(error).__name__}: {error}\n\n{program}") from error
     result.count("empty axis")
 
 
 EVERY_CALL = (
     check_value, check_inputs_kept, check_layouts, check_kernel, check_gradient, check_empty, check_inplace, check_method,
+    check_laws,
 )  # fmt: skip
 
 
@@ -415,4 +375,4 @@ def check_errors(sample: Sample, result: OpResult) -> None:
         raise AssertionError("shapes (2, 3) and (4,) were accepted")
 
 
-ONCE = (check_declaration, check_edge_shapes, check_enlarged, check_kinks, check_errors)
+ONCE = (check_declaration, check_edge_shapes, check_enlarged, check_kinks, check_errors, *CONDUCT, *KERNELS, *SPECIAL)

@@ -2,9 +2,9 @@
 
 `mutants_of(operator)` changes each rule in two ways. Inside: its source is parsed and one place at a time is changed (a sign, a
 term left out, two arguments exchanged, an axis, a transpose or a sum left out, a number off by one or by 0.1 %). Outside: its
-upstream or its result is changed (reversed, ignored, doubled, shifted by one, one element or one row off by 0.1 %). The mistakes are
-those that issue threads of autograd libraries report, and the classical mutations (DeMillo, Lipton, Sayward: Hints on test data
-selection, 1978).
+upstream or its result is changed (reversed, ignored, doubled, shifted by one, one element or one row off by 0.1 %; something small
+added, which shows even where the right gradient is zero). The mistakes are those that issue threads of autograd libraries report, and
+the classical mutations (DeMillo, Lipton, Sayward: Hints on test data selection, 1978).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -25,6 +26,7 @@ from .._tensor import Tensor, wrap
 from ..registry import Operator
 
 Rule = Callable[..., Any]
+Observer = Callable[[Callable[[], Any], Callable[[], Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Mutant:
     """One wrong rule. kind: the sort of mistake; place: the rule and what was changed in it.
 
     index: the tensor parameter whose rule this is; None for a rule that gives all gradients. getters: what it is called with, as
-    the registry's `rules` have it.
+    the registry's `rules` have it. probe: for a change inside a rule, a function that makes the right rule with an observer at the place
+    of the change: it calls observer(right, wrong), two functions without arguments, and goes on with what that returns.
     """
 
     operator: Operator
@@ -41,6 +44,7 @@ class Mutant:
     place: str
     rule: Rule
     getters: tuple[tuple[str, int], ...]
+    probe: Callable[[Observer], Rule] | None = None
 
     def __str__(self) -> str:
         return f"{self.operator.name}: {self.kind}, {self.place}"
@@ -48,14 +52,20 @@ class Mutant:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Inside the block, the operator has this rule."""
+        with self.replaced(self.rule):
+            yield
+
+    @contextmanager
+    def replaced(self, rule: Rule) -> Iterator[None]:
+        """Inside the block, the operator has `rule` in the mutant's place."""
         operator = self.operator
         if self.index is None:
             original = operator.joint_rule
             assert original is not None
-            operator.joint_rule = (self.rule, self.getters)
+            operator.joint_rule = (rule, self.getters)
         else:
             first = operator.rules[self.index]
-            operator.rules[self.index] = (self.rule, self.getters)
+            operator.rules[self.index] = (rule, self.getters)
         operator.forget_rules()
         try:
             yield
@@ -82,8 +92,9 @@ def mutants_of(operator: Operator) -> list[Mutant]:
     found = []
     for index, rule, getters in rules:
         name = "backward" if index is None else f"grad_{operator.variadic or operator.tensor_params[index]}"
-        for kind, place, changed in (*_inside(rule), *_outside(rule, getters)):
-            found.append(Mutant(operator, index, kind, f"{name}: {place}", changed, getters))
+        outside = [*_outside(rule, getters), *(_additions(rule, getters) if _returns_zeros(rule) else ())]
+        for kind, place, changed, probe in (*_inside(rule), *((*o, None) for o in outside)):
+            found.append(Mutant(operator, index, kind, f"{name}: {place}", changed, getters, probe))
     return found
 
 
@@ -116,22 +127,34 @@ def off_by_one(value: Any) -> Any:
     return type(value)(off_by_one(v) for v in value) if isinstance(value, (tuple, list)) else value + 1
 
 
-def _inside(rule: Rule) -> Iterator[tuple[str, str, Rule]]:
+def _inside(rule: Rule) -> Iterator[tuple[str, str, Rule, Callable[[Observer], Rule]]]:
     tree = _parsed(rule)
     if tree is None:
         return
-    nodes = list(ast.walk(tree))
+    nodes: list[Any] = list(ast.walk(tree))
     seen = {ast.unparse(tree)}
     for position, node in enumerate(nodes):
         for kind, replacement in _changes(node):
-            changed = copy.deepcopy(tree)
-            target = list(ast.walk(changed))[position]
-            changed = ast.fix_missing_locations(_Replace(target, replacement).visit(changed))
+            changed = with_node(tree, position, replacement)
             text = ast.unparse(changed)
             if text in seen:
                 continue
             seen.add(text)
-            yield kind, f"{ast.unparse(node)} became {ast.unparse(replacement)}", _compiled(rule, changed)
+            place = f"{ast.unparse(node)} became {ast.unparse(replacement)}"
+            yield kind, place, _compiled(rule, changed), partial(_observed, rule, tree, position, node, replacement)
+
+
+def with_node(tree: ast.Module, position: int, replacement: ast.AST) -> ast.Module:
+    """A copy of the tree with another node at a position of `ast.walk`."""
+    changed = copy.deepcopy(tree)
+    target = list(ast.walk(changed))[position]
+    return ast.fix_missing_locations(_Replace(target, copy.deepcopy(replacement)).visit(changed))  # type: ignore[no-any-return]
+
+
+def _observed(rule: Rule, tree: ast.Module, position: int, right: ast.expr, wrong: ast.expr, observer: Observer) -> Rule:
+    nothing = ast.arguments([], [], None, [], [], None, [])
+    call = ast.Call(ast.Name("observer_", ast.Load()), [ast.Lambda(nothing, copy.deepcopy(e)) for e in (right, wrong)], [])
+    return _compiled(rule, with_node(tree, position, call), observer_=observer)
 
 
 def _parsed(rule: Rule) -> ast.Module | None:
@@ -145,7 +168,7 @@ def _parsed(rule: Rule) -> ast.Module | None:
     return tree if len(tree.body) == 1 and isinstance(tree.body[0], ast.FunctionDef) else None
 
 
-def _compiled(rule: Rule, tree: ast.Module) -> Rule:
+def _compiled(rule: Rule, tree: ast.Module, **names: Any) -> Rule:
     assert isinstance(rule, FunctionType)
     function = tree.body[0]
     assert isinstance(function, ast.FunctionDef)
@@ -156,7 +179,7 @@ def _compiled(rule: Rule, tree: ast.Module) -> Rule:
     assert isinstance(maker, ast.FunctionDef)
     maker.body.insert(0, function)
     ast.fix_missing_locations(factory)
-    scope = {**rule.__globals__, "off_by_one_": off_by_one}
+    scope = {**rule.__globals__, "off_by_one_": off_by_one, **names}
     exec(compile(factory, f"<mutant of {rule.__qualname__}>", "exec"), scope)
     made: Rule = scope["factory"](*[cell.cell_contents for cell in rule.__closure__ or ()])
     made.__defaults__ = rule.__defaults__  # type: ignore[attr-defined]
@@ -222,7 +245,7 @@ def _call_changes(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
         yield "branches exchanged", ast.Call(node.func, [plain[0], plain[2], plain[1]], node.keywords)
     elif len(plain) >= 2 and len(plain) == len(node.args):
         yield "arguments exchanged", ast.Call(node.func, [plain[1], plain[0], *plain[2:]], node.keywords)
-    for i, argument in enumerate(node.args):
+    for i, argument in enumerate(node.args if name != "len" else ()):
         if isinstance(argument, ast.Name) and argument.id in _STRUCTURE:
             yield (
                 "axis or window off by one",
@@ -275,6 +298,28 @@ _ON_RESULTS: dict[str, Callable[[Tensor], Tensor]] = {
     "last row 0.1 % off": lambda g: _scaled(g, (-1,) if g.dim() else ()),
 }
 
+
+def _only(values: np.ndarray, where: Any) -> np.ndarray:
+    """The values at one place, zero elsewhere."""
+    kept = np.zeros_like(values)
+    if kept.size:
+        kept[where] = values[where]
+    return kept
+
+
+_ADDED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "0.1 % of the upstream added": lambda u: u * 0.001,
+    "0.1 % of the upstream taken off": lambda u: u * -0.001,
+    "upstream added": lambda u: u,
+    "upstream, reversed, added": lambda u: u[(slice(None, None, -1),) * u.ndim],
+    "squared upstream added": lambda u: u * u,
+    "0.001 added": lambda u: np.full_like(u, 0.001),
+    "0.1 % of the upstream added to the first element": lambda u: _only(u, (0,) * u.ndim) * 0.001,
+    "0.1 % of the upstream added to the last element": lambda u: _only(u, (-1,) * u.ndim) * 0.001,
+    "0.1 % of the upstream added to the last row": lambda u: _only(u, (-1,) if u.ndim else ()) * 0.001,
+    "0.001 added to the last element": lambda u: _only(np.full_like(u, 0.001), (-1,) * u.ndim),
+}
+
 _ON_UPSTREAMS: dict[str, Callable[[Tensor], Tensor]] = {
     "upstream reversed": lambda u: u.flip(tuple(range(u.dim()))) if u.dim() else -u,  # type: ignore
     "upstream ignored": lambda u: wrap(np.ones_like(u._data)),
@@ -288,6 +333,24 @@ def _outside(rule: Rule, getters: tuple[tuple[str, int], ...]) -> Iterator[tuple
     places = [i for i, (source, _) in enumerate(getters) if source in ("upstream", "upstreams")]
     for kind, change in _ON_UPSTREAMS.items() if places else ():
         yield kind, "what it is given", _on_upstream(rule, change, places)
+    if places:
+        yield (
+            "0.1 % of the upstream added",
+            "what it returns",
+            _with_added(rule, _ADDED["0.1 % of the upstream added"], places[0]),
+        )
+
+
+def _returns_zeros(rule: Rule) -> bool:
+    tree = _parsed(rule)
+    return tree is not None and any(isinstance(n, ast.Return) and "zeros_like(" in ast.unparse(n) for n in ast.walk(tree))
+
+
+def _additions(rule: Rule, getters: tuple[tuple[str, int], ...]) -> Iterator[tuple[str, str, Rule]]:
+    """For a rule that returns zeros, which every factor and every other upstream leave as they are."""
+    places = [i for i, (source, _) in enumerate(getters) if source in ("upstream", "upstreams")]
+    for kind, change in list(_ADDED.items())[1:] if places else ():
+        yield kind, "what it returns", _with_added(rule, change, places[0])
 
 
 def _on_result(rule: Rule, change: Callable[[Tensor], Tensor]) -> Rule:
@@ -297,6 +360,23 @@ def _on_result(rule: Rule, change: Callable[[Tensor], Tensor]) -> Rule:
             first = next((i for i, g in enumerate(result) if g is not None), None)
             return tuple(change(g) if i == first else g for i, g in enumerate(result))
         return None if result is None else change(result)
+
+    return mutant
+
+
+def _with_added(rule: Rule, change: Callable[[np.ndarray], np.ndarray], place: int) -> Rule:
+    def mutant(*given: Any) -> Any:
+        upstream = given[place]
+        if isinstance(upstream, (tuple, list)):
+            upstream = next((u for u in upstream if u is not None), None)
+
+        def added(gradient: Tensor) -> Tensor:
+            if upstream is None or not gradient.numel():
+                return gradient
+            extra = change(np.resize(upstream._data, gradient.shape).astype(gradient.dtype))
+            return gradient + wrap(extra)  # type: ignore[operator, return-value]
+
+        return _on_result(rule, added)(*given)
 
     return mutant
 
@@ -314,4 +394,4 @@ def _on_upstream(rule: Rule, change: Callable[[Tensor], Tensor], places: list[in
     return mutant
 
 
-__all__ = ["Mutant", "mutants_of", "planted"]
+__all__ = ["Mutant", "mutants_of", "planted", "with_node"]

@@ -8,8 +8,12 @@ for each processor. A mutant (see mutants.py) ends as one of
 
 killed      a check compared numbers (or shapes) and found them wrong
 raised      the wrong rule could not run: an error of its own, which says nothing about the checks; not counted
-equivalent  the checks passed, and the wrong rule gave the right rule's gradients, to the last digits, on other calls too; not counted
+equivalent  the checks passed, and the wrong rule gave the right rule's gradients, to the last digits, on other calls too; not counted.
+            The reason says which sort: what was changed has the same value in every call (ctx.input_shapes[-1] for [0], where there is
+            one input), has another value that makes no difference (an upstream of a gradient that is 0), or was not reached (a branch
+            for values or dtypes that the domain does not draw: a hole of the domain, unless nothing can draw them)
 survived    the checks passed, and the gradients are wrong somewhere: a hole in the checks or in the operator's domain
+crashed     the process died: a kernel was given what it does not bear
 """
 
 from __future__ import annotations
@@ -29,21 +33,25 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .. import registry
+from .._tensor import Tensor
 from ..autograd.differences import random_upstreams
 from ..autograd.numerical import GradcheckError
 from ..domain import NumpyDraw
 from ..files import write_atomically
 from ..registry import Operator
 from . import check_op
-from .checks import check_gradient, check_kinks, gradients
+from .checks import check_edge_shapes, check_empty, check_gradient, check_inplace, check_kinks, check_layouts, gradients
 from .mutants import Mutant, mutants_of
 from .samples import Sample
+from .special import SPECIAL
 
 EXAMPLES = 20
+_OTHERS = (check_kinks, *SPECIAL, check_empty, check_edge_shapes, check_inplace, check_layouts)  # that see gradients
 _REFUSED = re.compile(
     r"backward rule must return|gradient of array \d+:"
 )  # the engine's and the checks' own words for a wrong shape
@@ -51,7 +59,10 @@ _REFUSED = re.compile(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one mutant. by: the check that noticed, or the error; example: how many calls it took, from 1."""
+    """What became of one mutant.
+
+    by: the check that noticed, or the error; example: how many calls it took, from 1; reason: why it is equivalent.
+    """
 
     operator: str
     kind: str
@@ -59,20 +70,25 @@ class Outcome:
     status: str
     by: str = ""
     example: int = 0
+    reason: str = ""
 
 
 def try_mutant(mutant: Mutant, seed: int = 0, examples: int = EXAMPLES) -> Outcome:
-    """Runs the checks of `check_op` on the operator with the mutant's rule in place of its own."""
+    """Runs the checks of `check_op` on the operator with the mutant's rule in place of its own.
+
+    First those that look at gradients; all of them where these notice nothing though the gradients differ on other calls.
+    """
     example = 0
     status, by = "survived", ""
     with mutant.installed(), _quiet():
         try:
             for example in range(1, examples + 1):  # the check that most mutants die by, before all the others
-                for check in (check_gradient, check_kinks) if example < 3 else (check_gradient,):
+                for check in (check_gradient, *_OTHERS) if example < 3 else (check_gradient,):
                     by = check.__name__
-                    check(_sample(mutant.operator, seed, example - 1), _Uncounted())  # type: ignore[arg-type]
-            by = "check_op"
-            check_op(mutant.operator, examples=examples, seed=seed)
+                    check(_sample(mutant.operator, seed, example - 1), Uncounted())  # type: ignore[arg-type]
+            if not _equivalent(mutant, seed):
+                by = "check_op"
+                check_op(mutant.operator, examples=examples, seed=seed)
         except (GradcheckError, AssertionError) as error:
             status = "killed"
             if not by.startswith("check_g") and "Error: " in str(error) and "agree" not in str(error):
@@ -80,14 +96,14 @@ def try_mutant(mutant: Mutant, seed: int = 0, examples: int = EXAMPLES) -> Outco
         except Exception as error:
             shape = _REFUSED.search(str(error))
             status, by = ("killed", "shape or dtype") if shape else ("raised", f"{type(error).__name__}: {str(error)[:120]}")
-    if status == "survived" and _equivalent(mutant, seed):
-        status = "equivalent"
-    return Outcome(
-        mutant.operator.name, mutant.kind, mutant.place, status, "" if status in ("survived", "equivalent") else by, example
-    )
+    if status != "survived":
+        return Outcome(mutant.operator.name, mutant.kind, mutant.place, status, by, example)
+    if not _equivalent(mutant, seed):
+        return Outcome(mutant.operator.name, mutant.kind, mutant.place, status, "", example)
+    return Outcome(mutant.operator.name, mutant.kind, mutant.place, "equivalent", "", example, _reason(mutant, seed))
 
 
-class _Uncounted:
+class Uncounted:
     def count(self, kind: str, number: int = 1) -> None:
         """Nobody asks how often a mutant was compared."""
 
@@ -123,6 +139,39 @@ def _equivalent(mutant: Mutant, seed: int, calls: int = 100) -> bool:
     return True
 
 
+NOT_REACHED, SAME, NO_MATTER, ZERO = "not reached", "the same value", "another value, the same gradient", "the gradient is 0"
+
+
+def _reason(mutant: Mutant, seed: int, calls: int = 100) -> str:
+    """Why a mutant is equivalent, from what the place of the change gives in `calls` calls."""
+    if mutant.probe is None:
+        with _quiet():
+            found = [_gradients(_sample(mutant.operator, seed + 1_000_003, i)) for i in range(10)]
+        return NO_MATTER if any(g.any() for f in found for g in f or ()) else ZERO
+    seen = set()
+
+    def observer(right: Any, wrong: Any) -> Any:
+        value = right()
+        try:
+            seen.add(_same(value, wrong()))
+        except Exception:
+            seen.add(False)
+        return value
+
+    with _quiet(), mutant.replaced(mutant.probe(observer)):
+        for i in range(calls):
+            _gradients(_sample(mutant.operator, seed + 1_000_003, i))
+    return NOT_REACHED if not seen else NO_MATTER if False in seen else SAME
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return bool(np.array_equal(a._data, b._data, equal_nan=a._data.dtype.kind == "f"))
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(np.all(a == b))
+
+
 def _gradients(sample: Sample) -> list[np.ndarray] | None:
     return gradients(sample, [a.copy() for a in sample.arrays], lambda k, t: random_upstreams([t.shape], np.float64, k)[0])
 
@@ -153,16 +202,25 @@ def mutate(names: Iterable[str] | None = None, *, seeds: Sequence[int] = (0,), p
             futures = {pool.submit(mutate_operator, name, tuple(seeds)): name for name in waiting}
             lost = []
             for future in as_completed(futures):
+                name = futures[future]
                 try:
-                    results[futures[future]] = future.result()
+                    results[name] = future.result()
+                    _progress(name, results[name], len(results), len(chosen))
                 except BrokenProcessPool:
-                    lost.append(futures[future])
+                    lost.append(name)
         lost.sort(key=chosen.index)
         if len(lost) == len(waiting):  # it is one of the first: alone, each shows whether it is
             results[lost[0]] = _alone(lost[0], seeds)
+            _progress(lost[0], results[lost[0]], len(results), len(chosen))
             lost = lost[1:]
         waiting = lost
     return [outcome for name in chosen for outcome in results[name]]
+
+
+def _progress(name: str, outcomes: Sequence[Outcome], done: int, whole: int) -> None:
+    counts = Counter(o.status for o in outcomes)
+    told = ", ".join(f"{n} {status}" for status, n in counts.most_common()) or "no mutants"
+    print(f"[{done}/{whole}] {name}: {told}", file=sys.stderr, flush=True)
 
 
 def _alone(name: str, seeds: Sequence[int]) -> list[Outcome]:
@@ -200,11 +258,31 @@ def report(outcomes: Sequence[Outcome]) -> str:
     few = [f"{n} ({c['killed'] + c['survived']})" for n, c in sorted(by_operator.items()) if c["killed"] + c["survived"] < 10]
     if few:
         lines += ["", f"Fewer than ten counted mutants: {', '.join(few)}."]
+    reasons = Counter(o.reason for o in outcomes if o.status == "equivalent")
+    if reasons:
+        listed = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+        lines += ["", f"Equivalent, by what the changed place gives: {listed}."]
+    unreached = sorted({o.operator for o in outcomes if o.reason == NOT_REACHED})
+    if unreached:
+        lines += ["", f"Not reached by any drawn call, something in the rules of: {', '.join(unreached)}."]
     survivors = [o for o in outcomes if o.status in ("survived", "crashed")]
     if survivors:
         lines += ["", "Survivors:", ""]
         lines += [f"- `{o.operator}`: {o.kind}; {o.place}" for o in dict.fromkeys(survivors)]
     return "\n".join(lines)
+
+
+MARKS = ("<!-- mutation: begin -->", "<!-- mutation: end -->")
+
+
+def write_between(path: Path, marks: tuple[str, str], text: str) -> None:
+    """Puts `text` between two marks of a file. ValueError where the file has them not once each, in order."""
+    page = path.read_text(encoding="utf-8")
+    before, found, rest = page.partition(marks[0])
+    _, also, after = rest.partition(marks[1])
+    if not found or not also:
+        raise ValueError(f"{path}: expected the lines {marks[0]} and {marks[1]}")
+    write_atomically(path, f"{before}{marks[0]}\n\n{text}\n\n{marks[1]}{after}".encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -216,6 +294,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds to draw the calls from (default 1)")
     parser.add_argument("--processes", type=int, default=None, help="default: one for each processor")
     parser.add_argument("--json", type=Path, default=None, help="write every outcome to this file too")
+    parser.add_argument(
+        "--write", type=Path, default=None, metavar="FILE", help=f"put the report between {MARKS[0]} and {MARKS[1]} of FILE"
+    )
     given = parser.parse_args(arguments)
     start = time.perf_counter()
     try:
@@ -225,6 +306,8 @@ def main(arguments: list[str] | None = None) -> int:
     if given.json is not None:
         write_atomically(given.json, json.dumps([asdict(o) for o in outcomes], indent=1).encode())
     print(report(outcomes))
+    if given.write is not None:
+        write_between(given.write, MARKS, report(outcomes))
     print(f"\n{time.perf_counter() - start:.0f} s")
     return int(any(o.status in ("survived", "crashed") for o in outcomes))
 

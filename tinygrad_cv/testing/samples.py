@@ -122,6 +122,10 @@ class Sample:
         without = set(self.operator.declaration.nondiff)
         return [i for i in self.floating() if self.owners[i] not in without]
 
+    def attributes_hold_dtype(self) -> bool:
+        """Whether an attribute says which dtype results have."""
+        return any(isinstance(v, np.dtype) or v is float for v in self.bound.arguments.values())
+
     def cast(self, dtype: Any) -> list[np.ndarray]:
         """The arrays, the floating ones in `dtype`."""
         return [a.astype(dtype) if a.dtype.kind == "f" else a for a in self.arrays]
@@ -166,34 +170,26 @@ class Sample:
         with np.errstate(all="ignore"):
             return self.operator.bind(self.operator.reference, plain, attributes)
 
-    def program(self, dtype: Any = np.float64, backward: bool = False) -> str:
+    def program(self) -> str:
         """A program that rebuilds the arrays and makes the call, to paste into a file."""
-        lines = ["import numpy as np", "import tinygrad_cv as tg", ""]
-        names = []
-        wanted = set(self.differentiable()) if backward else set()
-        for i, array in enumerate(self.cast(dtype)):
-            names.append(_Name(f"x{i}"))
-            grad = ", requires_grad=True" if i in wanted else ""
-            lines.append(f"x{i} = tg.tensor({source(array)}{grad})")
-        if self.operator.random:
-            lines.append(f"tg.manual_seed({self.seed})")
-        args, kwargs = self.arguments(names)
-        written = [source(a) for a in args] + [f"{k}={source(v)}" for k, v in kwargs.items()]
-        lines.append(f"out = tg.ops.get({self.operator.name!r})({', '.join(written)})")
-        lines.append("print(out)")
-        if backward:
-            lines.append(f"print(tg.autograd.gradcheck(lambda {', '.join(names)}: tg.ops.get({self.operator.name!r})"
-                         f"({', '.join(written)}), ({', '.join(names)},)))")  # fmt: skip
-        return "\n".join(lines)
+        from .messages import call_program
+
+        return call_program(self)
 
 
-class _Name(str):
-    """A variable's name in a written program."""
+def written_call(sample: Sample, names: list[Any]) -> str:
+    """The arguments of the call as text, with `names` for its arrays."""
+    args, kwargs = sample.arguments(names)
+    return ", ".join([source(a) for a in args] + [f"{k}={source(v)}" for k, v in kwargs.items()])
+
+
+class Written(str):
+    """Text that stands for itself in a written program: a variable's name."""
 
 
 def source(value: Any) -> str:
     """Python text that makes `value`."""
-    if isinstance(value, _Name):
+    if isinstance(value, Written):
         return str(value)
     if isinstance(value, Tensor):
         return f"tg.tensor({source(value._data)})"
@@ -210,6 +206,8 @@ def source(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         inner = ", ".join(source(v) for v in value)
         return f"[{inner}]" if isinstance(value, list) else f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, float) and not np.isfinite(value):
+        return f"float({str(value)!r})"
     if value is Ellipsis:
         return "..."
     return repr(value)
@@ -219,3 +217,45 @@ def results(value: Any) -> list[Any]:
     """One result or a tuple of them as a list of arrays (None stays)."""
     found = list(value) if isinstance(value, (tuple, list)) else [value]
     return [v._data if isinstance(v, Tensor) else v if v is None else np.asarray(v) for v in found]
+
+
+def agree(what: str, got: Any, expected: Any, tolerance: float) -> None:
+    """Asserts equal shapes and values within tolerance * (|expected| + largest |expected|); equal ones for integers and bools."""
+    left, right = results(got), results(expected)
+    assert len(left) == len(right), f"{what}: {len(left)} results, expected {len(right)}"
+    for k, (a, b) in enumerate(zip(left, right, strict=True)):
+        which = f"{what}, result {k}" if len(left) > 1 else what
+        if a is None or b is None:
+            assert a is b, f"{which}: {a!r}, expected {b!r}"
+            continue
+        assert a.shape == b.shape, f"{which}: shape {a.shape}, expected {b.shape}"
+        if b.dtype.kind == "f" and a.dtype.kind == "f":
+            x, y = a.astype(np.float64), b.astype(np.float64)
+            scale = max(1.0, float(np.max(np.abs(y[np.isfinite(y)]), initial=0.0)))
+            wrong = ~np.isclose(x, y, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
+        else:
+            wrong = np.asarray(a != b)
+        if wrong.any():
+            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise AssertionError(
+                f"{which}: element {place} of shape {a.shape} is {a[place]!r}, expected {b[place]!r}; {int(wrong.sum())} of "
+                f"{wrong.size} elements differ by more than {tolerance:g}"
+            )
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """The Tensors of one result or of a tuple of them."""
+    return [t for t in (value if isinstance(value, (tuple, list)) else [value]) if isinstance(t, Tensor)]
+
+
+def as_function(sample: Sample, positions: list[int]) -> Any:
+    """The operator as a function of the arrays at `positions` alone."""
+
+    def function(*given: Tensor) -> Any:
+        values: list[Any] = [a.copy() for a in sample.arrays]
+        for i, t in zip(positions, given, strict=True):
+            values[i] = t
+        return sample.call_function(values)
+
+    function.__qualname__ = sample.operator.name
+    return function

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from ..domain import Call, NumpyDraw
 from ..registry import Operator, get
 from . import OpResult, check_call, check_once, remember
+from .program import Program
+from .program_draw import check_choice, draw_program
 
 
 class HypothesisDraw:
@@ -80,8 +82,11 @@ class HypothesisDraw:
         return tuple(1 if self.integer(0, 3) == 3 else s for s in tuple(shape)[dropped:])
 
 
-def op_calls(operator: Operator | str) -> st.SearchStrategy[Call]:
-    """The strategy of an operator's calls."""
+def op_inputs(operator: Operator | str) -> st.SearchStrategy[Call]:
+    """The calls of an operator: `Call(args, kwargs)` with arrays where tensors go, drawn from its domain.
+
+    Floating arrays are float64. KeyError for a name that no operator has.
+    """
     domain = (get(operator) if isinstance(operator, str) else operator).domain
 
     @st.composite
@@ -90,6 +95,25 @@ def op_calls(operator: Operator | str) -> st.SearchStrategy[Call]:
         return found
 
     return calls()
+
+
+def programs(
+    operators: Sequence[Operator | str] | None = None, *, most: int = 8, inplace: bool = True
+) -> st.SearchStrategy[Program]:
+    """Random well-typed graphs of operator calls: `Program`s of 1 to `most` calls, and the few more that join them.
+
+    operators: what to draw the calls from; every registered operator, plugins too, if not given. inplace: whether in-place forms are
+    among them. A program prints as Python that runs; `compare` in tinygrad_cv.testing runs it in every way there is. Shrinks to
+    one call of the first operator by name. KeyError for an unknown name, ValueError for no operator or `most` < 1.
+    """
+    chosen = None if operators is None else [get(o) if isinstance(o, str) else o for o in operators]
+    check_choice(chosen, most)
+
+    @st.composite
+    def graphs(draw: Any) -> Program:
+        return draw_program(HypothesisDraw(draw), chosen, most, inplace)
+
+    return graphs()
 
 
 def op_test(operator: Operator | str, result: OpResult | None = None, **options: Any) -> Callable[[], None]:
@@ -113,7 +137,7 @@ def op_test(operator: Operator | str, result: OpResult | None = None, **options:
     every_call.__code__ = every_call.__code__.replace(co_name=name, co_filename=f"<test of operator {operator.name}>")
     every_call.__name__ = every_call.__qualname__ = name
     chosen = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], **options}
-    checked = settings(**chosen)(given(op_calls(operator))(every_call))
+    checked = settings(**chosen)(given(op_inputs(operator))(every_call))
 
     def test() -> None:
         remember(operator, counts)
@@ -134,4 +158,4 @@ def op_test(operator: Operator | str, result: OpResult | None = None, **options:
     return test
 
 
-__all__ = ["HypothesisDraw", "op_calls", "op_test"]
+__all__ = ["HypothesisDraw", "op_inputs", "op_test", "programs"]
