@@ -320,6 +320,8 @@ def finish_inplace(target: Tensor, result: Tensor, array: np.ndarray | None) -> 
     elif result._node is None:
         return
     if target._base is not None:
+        if not state.grad_enabled and target._base._requires_grad:
+            return
         target._rebase(result)
     else:
         target._take_history(result)

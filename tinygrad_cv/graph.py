@@ -154,6 +154,10 @@ class Capture:
         """Called for `tensor.item()`, which is `number`; what it returns is what the caller gets."""
         return number
 
+    def recomputing(self, begins: bool) -> Capture | None:
+        """Called when a checkpointed region is run again, and when that is done; returns what records it meanwhile."""
+        return None
+
     def graph(
         self, outputs: Any, *, names: Mapping[str, Tensor] | None = None, module: Any = None, grads: bool = False
     ) -> Graph:
