@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import dtypes
-from ._state import state
+from ._state import Scope, state
 from ._tensor import Tensor, wrap
 from .autograd.node import Constant, Node, Storage
 
@@ -238,7 +238,8 @@ def record(
 def compose(op: Operator, tensors: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
     """Runs a composite operator inside a scope of its name, so that pictures can fold it into one box."""
     outer = state.scope
-    state.scope = f"{outer}/{op.name}" if outer else f"/{op.name}"
+    state.scope = scope = Scope(f"{outer}/{op.name}" if outer else f"/{op.name}")
+    scope.outer = outer
     try:
         return op.bind(op.compose, tensors, attrs)  # type: ignore[arg-type]
     finally:
