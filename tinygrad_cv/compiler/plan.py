@@ -12,7 +12,7 @@ from .._state import state
 from .._tensor import Lent, Tensor, wrap
 from ..dispatch import make_runner
 from ..kernels import enabled, numba_available, threads
-from ..kernels.memory import aligned, empty
+from ..kernels.memory import aligned, copied, empty
 from ..replay import choose
 from .launches import Scratch, record
 from .loops import Loop, fusible, summable
@@ -96,7 +96,7 @@ class Plan:
     def run_backward(self, upstreams: Sequence[Tensor]) -> list[Tensor]:
         """The gradients listed in `program.gradients`, from those of the results, after `run`. May be called several times."""
         self._run([(slot, upstreams[i]) for slot, i in self._upstream_slots], self._backward_calls)
-        return [wrap(self.array(v).copy()) for _, v in self.program.gradients]
+        return [wrap(copied(self.array(v))) for _, v in self.program.gradients]
 
     def _run(self, filled: Sequence[tuple[np.ndarray, Tensor]], calls: Sequence[Any]) -> None:
         outer = state.capture, state.grad_enabled, state.quiet
@@ -123,7 +123,7 @@ class Plan:
             return value.tensor
         array = self.array(value)
         leaf = self._lent.get(id(array))
-        return wrap(array.copy()) if leaf is None else leaf.grad
+        return wrap(copied(array)) if leaf is None else leaf.grad
 
     # Places -----------------------------------------------------------------------------------------------------------
 

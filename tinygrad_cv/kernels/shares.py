@@ -213,7 +213,11 @@ def run_shares(body: Kernel, shares: int, *arguments: Any) -> None:
         for share in range(shares):
             body.serial(*arguments, share)
         return
-    address, entry = _address(body, arguments), _entry(len(arguments))
+    enter(_entry(len(arguments)), shares, _address(body, arguments), *arguments)
+
+
+def enter(entry: Kernel, shares: int, address: int, *arguments: Any) -> None:
+    """Runs the compiled body at `address` for every share; whether in parallel is asked anew at every call, in plans too."""
     if alone():
         entry.serial(0, shares, address, *arguments)
     else:
@@ -232,4 +236,4 @@ def plain(array: np.ndarray, shape: int | tuple[int, ...] = -1) -> np.ndarray:
     return array if array.flags.writeable else array.copy()
 
 
-__all__ = ["plain", "run_shares", "share_count", "span"]
+__all__ = ["enter", "plain", "run_shares", "share_count", "span"]
