@@ -48,6 +48,13 @@ def test_every_node_knows_its_source_line():
         assert "the line looked for" in lines.readlines()[line - 1]
 
 
+def test_frames_of_python_itself_are_no_source_lines():
+    scope = {"x": tg.ones(2, requires_grad=True)}
+    exec(compile("y = x.exp()", "<frozen runpy>", "exec"), scope)
+    (node,) = graph.trace(scope["y"]).find(op="exp")
+    assert node.source[0] == __file__
+
+
 def test_module_scopes_and_parameter_names():
     model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Sequential(nn.Linear(2, 1)))
     g = graph.record(model, tg.ones(4, 3))

@@ -35,6 +35,14 @@ def test_numbers_are_shown_only_when_asked_for():
     assert "value 3" in _lecture(values=True).dot and "grad -4" not in _lecture(values=True).dot
 
 
+def test_a_mean_that_is_round_off_is_written_as_zero():
+    x = tg.tensor([1.0, -1.0, 1e-9, 3.0, -3.0] * 4)
+    f = x * 1.0
+    assert "value mean 0, std 2" in viz.draw(f, values=True).dot  # the mean is 2e-10, the deviation sqrt((1 + 1 + 9 + 9) / 5)
+    f = x + 1e-3
+    assert "value mean 0.001, std 2" in viz.draw(f, values=True).dot
+
+
 def test_x_times_x_has_two_arrows_with_their_argument_positions():
     x = tg.tensor(1.0, requires_grad=True)
     picture = viz.draw(x * x)

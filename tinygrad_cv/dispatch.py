@@ -31,7 +31,7 @@ def user_frame() -> tuple[CodeType, int] | None:
         file = frame.f_code.co_filename
         own = _own_files.get(file)
         if own is None:
-            own = _own_files[file] = file.startswith(_ROOMS) or file.startswith("<tinygrad_cv")
+            own = _own_files[file] = file.startswith((*_ROOMS, "<tinygrad_cv", "<frozen "))
         if not own:
             return frame.f_code, frame.f_lasti
         frame = frame.f_back  # type: ignore[assignment]

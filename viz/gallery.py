@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -24,23 +25,39 @@ from .graph_picture import Picture, draw
 
 _HEAD = """# Gallery
 
-Each picture is the graph of the lines above it, with values in green and gradients in red and slanted where they are few. The
-step-through pages play the same graphs forward and backward, one step at a time. They are not kept in the repository, since each
-holds the whole player; this makes them and everything else here:
+Each picture is the graph of the lines above it, with values in green and gradients in red and slanted where they are few. The last
+line of each writes a page that plays the same graph forward and backward, one step at a time: open it in a browser. All the
+pages and pictures, and this text, are made by
 
 ```
 python -m tinygrad_cv.viz.gallery docs/gallery
 ```
 
-The lines begin with `import tinygrad_cv as tg`, and where they need it `from tinygrad_cv import data, models, nn, optim` and
-`from tinygrad_cv.nn import functional as F`; after them, `viz.draw(f)` and `viz.explain(f, "page.html")` make the two (`f` or `loss`).
+The pages are not kept in the repository, since each holds the whole player.
 """
+_IMPORTS = {
+    "tg": "import tinygrad_cv as tg",
+    "data": "data", "models": "models", "nn": "nn", "optim": "optim",
+    "F": "from tinygrad_cv.nn import functional as F",
+}  # fmt: skip
 
 
 def lines_of(example: Example) -> str:
     """The source of an example, without its first and last line."""
     body = inspect.getsource(example.make).split("\n", 1)[1]
     return textwrap.dedent(body).rstrip().removesuffix("return locals()").rstrip()
+
+
+def block_of(example: Example) -> str:
+    """A block of Python that runs as it stands: imports, the seed where it matters, the lines, and the page."""
+    lines = lines_of(example)
+    page = f'tg.viz.explain({example.result}, "{example.name}.html")'
+    used = [name for name in _IMPORTS if re.search(rf"\b{name}\.", f"{lines}\n{page}")]
+    parts = [_IMPORTS[name] for name in used if " " not in _IMPORTS[name]]
+    imports = [_IMPORTS["tg"], *([f"from tinygrad_cv import {', '.join(parts)}"] if parts else [])]
+    imports += [_IMPORTS["F"]] if "F" in used else []
+    seed = ["tg.manual_seed(0)"] if re.search(r"\b(randn|models\.|nn\.)", lines) else []
+    return "\n".join([*imports, "", *seed, lines, page])
 
 
 def run(example: Example) -> tuple[Tensor, dict[str, Tensor]]:
@@ -86,8 +103,7 @@ def build(folder: str | Path, names: Sequence[str] | None = None, pages: bool = 
 def index() -> str:
     """The text of README.md."""
     entries = [
-        f"## {e.title}\n\n```python\n{lines_of(e)}\n```\n\n![{e.title}]({e.name}.svg)\n\n{textwrap.fill(e.see, 120)}\n\n"
-        f"Step through it: [{e.name}.html]({e.name}.html)\n"
+        f"## {e.title}\n\n```python\n{block_of(e)}\n```\n\n![{e.title}]({e.name}.svg)\n\n{textwrap.fill(e.see, 120)}\n"
         for e in EXAMPLES
     ]
     return "\n".join([_HEAD, *entries])
@@ -115,4 +131,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     sys.exit(main())
 
-__all__ = ["build", "index", "lines_of", "main", "picture", "run"]
+__all__ = ["block_of", "build", "index", "lines_of", "main", "picture", "run"]

@@ -82,13 +82,15 @@ def _plain(value: Any) -> Any:
 
 
 def array_text(array: np.ndarray, width: int = 40) -> str:
-    """A few numbers written out, many as mean and standard deviation."""
+    """A few numbers written out, many as mean and standard deviation. A mean that is round-off beside the deviation is 0."""
     if array.size == 0:
         return "empty"
     if array.dtype.kind == "b":
         return f"{int(array.sum())} of {array.size} true" if array.size > _MOST_NUMBERS else str(array.tolist())
     if array.size > _MOST_NUMBERS:
-        return f"mean {array.mean():.4g}, std {array.std():.4g}"
+        mean, deviation = array.mean(), array.std()
+        rounded = array.dtype.kind == "f" and abs(mean) <= np.finfo(array.dtype).eps * deviation
+        return f"mean {0 if rounded else mean:.4g}, std {deviation:.4g}"
     if array.ndim == 0:
         return f"{array:.6g}" if array.dtype.kind == "f" else str(array)
     return np.array2string(array, precision=4, separator=", ", max_line_width=width).replace("\n", "")
