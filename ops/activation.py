@@ -63,7 +63,7 @@ class threshold_backward(Elementwise):
     scalar = "0.0 if input <= threshold else grad_output"
     nondiff = ("input",)
 
-    def reference(grad_output: Array, input: Array, threshold: float) -> np.ndarray:
+    def reference(grad_output: Array, input: Array, threshold: float = 0.0) -> np.ndarray:
         return np.where(input <= threshold, np.zeros((), grad_output.dtype), grad_output)
 
     def grad_grad_output(upstream, input, threshold):

@@ -74,6 +74,16 @@ def _repeats_places(where: tuple[Any, ...]) -> bool:
     return any([isinstance(i, np.ndarray) and i.dtype.kind != "b" for i in where])
 
 
+def getitem_backward_into(input: np.ndarray, shape: tuple[int, ...], index: tuple[Any, ...], *, out: np.ndarray):
+    """`getitem_backward`, written into `out`."""
+    out[...] = 0
+    if _repeats_places(index):
+        np.add.at(out, index, input)
+    else:
+        out[index] = input
+    return out
+
+
 def _getitem_backward_domain(draw):
     example = draw.choice([_basic_domain, _advanced_domain])(draw)
     x, where = example.args
@@ -90,13 +100,10 @@ def _getitem_backward_domain(draw):
 class getitem_backward(Op):
     """Zeros of `shape` with `input` added at `index`; elements indexed twice receive both. The adjoint of `x[index]`."""
 
+    into = "tinygrad_cv.ops.indexing:getitem_backward_into"
+
     def reference(input: Array, shape: tuple[int, ...], index: tuple[Any, ...]) -> np.ndarray:
-        out = np.zeros(shape, input.dtype)
-        if _repeats_places(index):
-            np.add.at(out, index, input)
-        else:
-            out[index] = input
-        return out
+        return getitem_backward_into(input, shape, index, out=np.empty(shape, input.dtype))
 
     def grad_input(upstream, index):
         return upstream[index]

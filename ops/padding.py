@@ -62,6 +62,24 @@ def _pad_domain(draw):
     return call(draw.real(shape), tuple(pads), mode)
 
 
+def pad_into(input: np.ndarray, pad: tuple[int, ...], mode: str = "constant", value: float | None = None, *, out: np.ndarray):
+    """`pad` in the mode "constant", written into `out`; NotImplemented for the others."""
+    if mode != "constant":
+        return NotImplemented
+    every = [slice(None)] * input.ndim
+    source, target = [*every], [*every]
+    for k in range(len(pad) // 2):
+        axis, (before, after) = input.ndim - 1 - k, pad[2 * k : 2 * k + 2]
+        source[axis] = slice(max(-before, 0), max(input.shape[axis] + min(after, 0), 0))
+        first, stop = max(before, 0), max(out.shape[axis] - max(after, 0), 0)
+        target[axis] = slice(first, stop)
+        for edge in (slice(first), slice(stop, None)):
+            out[(*every[:axis], edge)] = value or 0
+    if out.size:
+        out[tuple(target)] = input[tuple(source)]
+    return out
+
+
 @op(
     "pad",
     domain=_pad_domain,
@@ -79,6 +97,8 @@ class pad(Op):
     ValueError for an odd number of sizes, more axes than there are, or more padding than the mode can fill: reflect at most
     size - 1, circular at most the size that is left.
     """
+
+    into = "tinygrad_cv.ops.padding:pad_into"
 
     def prepare(input, pad, mode="constant", value=None):
         pads = tuple([p.__index__() for p in pad])
@@ -101,23 +121,16 @@ class pad(Op):
 
     def reference(input: Array, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> np.ndarray:
         out = input
-        shape, source, target = list(input.shape), [slice(None)] * input.ndim, [slice(None)] * input.ndim
+        shape = list(input.shape)
         for k in range(len(pad) // 2):
             axis, (before, after) = input.ndim - 1 - k, pad[2 * k : 2 * k + 2]
-            size = input.shape[axis]
-            if mode != "constant":
-                if before or after:
-                    out = np.take(out, _positions(size, before, after, mode), axis)
-                continue
-            shape[axis] += before + after
-            source[axis] = slice(max(-before, 0), size + min(after, 0))
-            target[axis] = slice(max(before, 0), shape[axis] - max(after, 0))
-        if mode != "constant":
-            return out if out is not input else input.copy()
-        out = np.full(shape, value, input.dtype) if value else np.zeros(shape, input.dtype)
-        if out.size:
-            out[tuple(target)] = input[tuple(source)]
-        return out
+            if mode == "constant":
+                shape[axis] += before + after
+            elif before or after:
+                out = np.take(out, _positions(input.shape[axis], before, after, mode), axis)
+        if mode == "constant":
+            return pad_into(input, pad, mode, value, out=np.empty(shape, input.dtype))
+        return out if out is not input else input.copy()
 
     def grad_input(upstream, ctx, pad, mode):
         if mode == "constant":  # cutting off is what undoes adding zeros, and the other way round

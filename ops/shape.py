@@ -89,7 +89,7 @@ class contiguous(Composite):
         return np.array(input, order="C")
 
     def compose(input):
-        return input if input.is_contiguous() else input.clone()
+        return input if input._data.flags.c_contiguous else input.clone()
 
 
 # Shape ----------------------------------------------------------------------------------------------------------------

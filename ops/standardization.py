@@ -8,7 +8,7 @@ operator for all its gradients, whose own rule is `_backward_rule`.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -193,7 +193,7 @@ _BATCH_FORMULA = "(input - mean) / sqrt(variance + eps) * weight + bias"
     formula=_BATCH_FORMULA,
     source="arXiv:1502.03167, algorithm 1",
     tolerance=1e-4,
-    kernels={"cpu": "tinygrad_cv.ops.cpu.norm:batch_norm_with_statistics"},
+    kernels={"cpu": "tinygrad_cv.ops.cpu.norm_batch:batch_norm_with_statistics"},
     method=False,
     internal=True,
 )
@@ -204,6 +204,11 @@ class batch_norm_with_statistics(Op):
     """
 
     outputs = ("out", "mean", "variance")
+    followed_by: ClassVar = {
+        "relu": "tinygrad_cv.ops.cpu.norm_batch:batch_norm_relu",
+        "add": "tinygrad_cv.ops.cpu.norm_batch:batch_norm_add",
+        "add relu": "tinygrad_cv.ops.cpu.norm_batch:batch_norm_add_relu",
+    }
 
     def reference(input: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5):
         return _forward(input, weight, bias, batch_layout(input.shape), eps)
@@ -220,7 +225,7 @@ class batch_norm_with_statistics(Op):
     domain=lambda draw: (lambda s: _backward_call(draw, s, (s[1],), (s[1],)))(batch_case(draw)),
     formula="grad_input = weight * r * (g - mean(g) - x * mean(g * x)), x = (input - mean) * r, r = 1 / sqrt(variance + eps)",
     tolerance=1e-4,
-    kernels={"cpu": "tinygrad_cv.ops.cpu.norm:batch_norm_backward"},
+    kernels={"cpu": "tinygrad_cv.ops.cpu.norm_batch:batch_norm_backward"},
     method=False,
     internal=True,
 )
@@ -228,6 +233,10 @@ class batch_norm_backward(Op):
     """The gradients of batch normalisation for input, weight and bias, given the statistics of the forward pass."""
 
     outputs = ("grad_input", "grad_weight", "grad_bias")
+    preceded_by: ClassVar = {
+        "threshold_backward": "tinygrad_cv.ops.cpu.norm_batch:relu_batch_norm_backward",
+        "add threshold_backward": "tinygrad_cv.ops.cpu.norm_batch:add_relu_batch_norm_backward",
+    }
 
     def reference(grad_output: Array, input: Array, weight: Array | None, mean: Array, variance: Array, eps: float):
         return _backward(grad_output, input, weight, mean, variance, batch_layout(input.shape), eps, mean.shape)

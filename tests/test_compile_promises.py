@@ -397,3 +397,32 @@ def test_results_that_are_dropped_give_their_plan_back() -> None:
         compiled(tg.ones(1, 3))
     (kind,) = type(compiled)._compiled_call._kinds.values()
     assert len(kind.plans) == len(kind.free) == 1
+
+
+def test_parameters_that_backward_does_not_read_may_be_changed_before_it() -> None:
+    def gradients(module: Any, given: tg.Tensor) -> list[np.ndarray]:
+        loss = (module(given) ** 2).sum()
+        with tg.no_grad():
+            module.bias.add_(1)
+        loss.backward()
+        found = [p.grad.numpy().copy() for p in module.parameters()]
+        module.zero_grad()
+        return found
+
+    tg.manual_seed(0)
+    plain = nn.Linear(3, 2)
+    compiled = tg.compile(copy.deepcopy(plain))
+    for _ in range(5):
+        given = draw(4, 3)
+        for expected, got in zip(gradients(plain, given), gradients(compiled, given), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-5)
+    given = draw(4, 3, requires_grad=True)
+    for _ in range(3):
+        out = compiled(given)
+    with tg.no_grad():
+        compiled.bias.add_(1)
+    with pytest.raises(RuntimeError, match="changed in place after forward"):
+        tg.autograd.grad(out.sum(), given, create_graph=True)
+    out = compiled(given)
+    with pytest.raises(RuntimeError, match="saved by"), tg.no_grad():
+        compiled.weight.add_(1)

@@ -343,6 +343,50 @@ def test_small_strips_agree_with_the_references(kernels, monkeypatch):
         planner.cache_clear()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_many_small_images_agree_with_the_references(kernels, dtype, monkeypatch):
+    """Vectors over images: batches that end within a vector, windows that reach beyond the map, taps that meet nothing."""
+    from tinygrad_cv.ops.cpu import conv_image_weight, conv_images
+
+    ways = []
+
+    def noted(plain):
+        return lambda *arguments: ways.append(plain.__name__) or plain(*arguments)
+
+    for module, name in ((conv_images, "convolve"), (conv_image_weight, "weight_grad")):
+        monkeypatch.setattr(module, "_WORTH", 1e9)
+        module.worth.cache_clear()
+
+        monkeypatch.setattr(module, name, noted(getattr(module, name)))
+    rng = np.random.default_rng(43)
+    for i in range(20):
+        (x, w, b), attributes = conv_case(rng, i % 2 + 1, scale=3)
+        if i % 3:
+            attributes["stride"] = (1,) * (i % 2 + 1)
+        x = rng.standard_normal((int(rng.choice([32, 45, 64, 96])), *x.shape[1 - w.ndim :]))
+        exact = [None if a is None else a.astype(dtype).astype(np.float64) for a in (x, w, b)]
+        canonical, out, x_grad, w_grad = references(*exact, attributes)
+        x, w, b = (None if a is None else a.astype(dtype) for a in (x, w, b))
+        agree(kernels.conv_forward(x, w, b, *canonical), out, dtype)
+        agree(kernels.conv_forward(x, w, b, *canonical, relu=True), np.maximum(out, 0), dtype)
+        agree(kernels.conv_input_grad(out.astype(dtype), w, x.shape[2 - w.ndim :], *canonical), x_grad, dtype)
+        agree(kernels.conv_weight_grad(out.astype(dtype), x, w.shape[2:], *canonical), w_grad, dtype)
+    assert ways.count("convolve") > 40 and ways.count("weight_grad") > 8
+    conv_images.worth.cache_clear()
+    conv_image_weight.worth.cache_clear()
+
+
+def test_lenets_second_convolution_runs_over_images():
+    pytest.importorskip("numba")
+    from tinygrad_cv.ops.cpu.conv_images import Window, worth
+
+    forward = Window((14, 14), (10, 10), (5, 5), (1, 1), (0, 0), (1, 1))
+    backward = Window((10, 10), (14, 14), (5, 5), (1, 1), (4, 4), (1, 1))
+    assert backward.met() == forward.met() == 2500  # no tap outside of the map counts
+    assert worth(64, 6, 16, forward, 4) and worth(64, 16, 6, backward, 4)
+    assert not worth(1, 16, 6, backward, 4)
+
+
 def test_scale_and_relu_are_applied_where_results_are_stored(kernels):
     rng = np.random.default_rng(44)
     for shape, weight, stride, groups in (
@@ -428,6 +472,7 @@ def test_kernels_keep_infinities_where_they_belong(kernels):
     ("shape", "weight", "stride", "groups"),
     [
         ((8, 6, 14, 14), (16, 6, 5, 5), 1, 1),
+        ((64, 6, 14, 14), (16, 6, 5, 5), 1, 1),
         ((1, 16, 30, 30), (24, 16, 3, 3), 2, 1),
         ((3, 70, 9, 9), (13, 70, 1, 1), 1, 1),
         ((2, 12, 17, 17), (12, 1, 3, 3), 1, 12),

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,28 +207,3 @@ def test_arrays_that_are_not_aligned() -> None:
     b = matrix((6, 7), "rows", "float32", 1)
     agrees(a, b)
     np.testing.assert_allclose(seam.gemm(a, b), a @ b, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("bits", ["512", "256", "128"])
-def test_each_vector_width_passes_these_tests(bits: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    from tinygrad_cv.kernels import vector
-
-    if os.environ.get("TINYGRAD_CV_VECTOR") or int(bits) >= 8 * vector.REGISTER_BYTES:
-        pytest.skip("wider than this processor's registers, these very registers, or a width is forced already")
-    environment = {
-        **os.environ,
-        "TINYGRAD_CV_VECTOR": bits,
-        "TINYGRAD_CV_CACHE": str(tmp_path_factory.mktemp(f"cache{bits}")),
-    }
-    files = [str(Path(__file__)), str(Path(__file__).with_name("test_convolution.py"))]
-    chosen = "products_of_every or follows or usual_layers"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", chosen, *files]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-
-
-def test_an_unknown_vector_width_is_refused() -> None:
-    environment = {**os.environ, "TINYGRAD_CV_VECTOR": "96"}
-    command = [sys.executable, "-c", "import tinygrad_cv.kernels.vector"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and "TINYGRAD_CV_VECTOR: expected 512, 256 or 128" in done.stderr

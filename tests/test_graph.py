@@ -48,6 +48,13 @@ def test_every_node_knows_its_source_line():
         assert "the line looked for" in lines.readlines()[line - 1]
 
 
+def test_frames_of_python_itself_are_no_source_lines():
+    scope = {"x": tg.ones(2, requires_grad=True)}
+    exec(compile("y = x.exp()", "<frozen runpy>", "exec"), scope)
+    (node,) = graph.trace(scope["y"]).find(op="exp")
+    assert node.source[0] == __file__
+
+
 def test_module_scopes_and_parameter_names():
     model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Sequential(nn.Linear(2, 1)))
     g = graph.record(model, tg.ones(4, 3))
@@ -154,3 +161,95 @@ def test_pictures_name_global_variables():
     exec("def show():\n    z = (gx * gw).sum()\n    return str(tg.viz.draw(z))", scope)
     text = scope["show"]()
     assert "gx (3,)" in text and "gw (3,)" in text and "z = sum" in text and "parameter" not in text
+
+
+def test_contributions_of_all_uses_sum_to_the_gradient():
+    x = tg.tensor([1.0, -2.0], requires_grad=True)
+    w = tg.tensor([3.0, 0.5], requires_grad=True)
+    s = x * w
+    out = (s * s + s * 3 + x.exp()).sum()
+    g = graph.trace(out, names={"x": x, "w": w, "s": s}, grads=True)
+    for node in g:
+        uses = [e for e in g.consumers_of(node.id) if e.grad is not None]
+        if node.grad is not None and uses:
+            assert np.allclose(sum(e.grad for e in uses), node.grad)
+            assert all(e.grad.shape == node.shape for e in uses)
+    (node,) = g.find(name="s")
+    values = x.detach().numpy() * w.detach().numpy()
+    assert [e.grad.tolist() for e in g.consumers_of(node.id)] == [values.tolist(), values.tolist(), [3.0, 3.0]]
+    assert graph.trace(out).edges[0].grad is None  # not asked for
+
+
+def test_contributions_are_copies_that_nothing_writes_to():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    g = graph.trace((x + x + x).sum(), grads=True)
+    assert [e.grad.tolist() for e in g.consumers_of("n0")] == [[1, 1]] * 3 and g["n0"].grad.tolist() == [3, 3]
+
+
+def test_local_derivatives_are_those_of_the_operator_alone():
+    x = tg.tensor(-2.0, requires_grad=True)
+    y = tg.tensor(5.0)
+    q = (x * y).exp()
+    g = graph.trace(q * 0.0, names={"x": x, "y": y}, grads=True, local=True)
+    mul, exp, _ = (n.id for n in g if n.kind == "operator")
+    assert float(g.inputs_of(mul)[0].local) == 5 and g.inputs_of(mul)[1].local is None  # y wants no gradient
+    assert np.isclose(float(g.inputs_of(exp)[0].local), np.exp(-10.0))
+    assert float(g.inputs_of(exp)[0].grad) == 0  # although nothing flows: the last factor is 0
+    row = tg.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    matrix = tg.ones(2, 3, requires_grad=True)
+    by_argument = {e.argument: e.local for e in graph.trace((matrix * row).relu().sum(), local=True).edges[:2]}
+    assert by_argument["input"].tolist() == [[1, 2, 3], [1, 2, 3]] and by_argument["other"] is None  # stretched
+    assert np.all(graph.trace(matrix.sum(), local=True).edges[0].local == 1)
+
+
+def test_all_outputs_of_an_operator_have_values_and_gradients():
+    x = tg.tensor([3.0, 1.0, 2.0], requires_grad=True)
+    values, indices = x.sort()
+    g = graph.trace((values * tg.tensor([1.0, 10.0, 100.0])).sum(), values=True, grads=True)
+    (node,) = g.find(op="sort")
+    assert [v.tolist() for v in node.values] == [[1, 2, 3], indices.tolist()]
+    assert node.grads[0].tolist() == [1, 10, 100] and node.grad is node.grads[0] and node.value is node.values[0]
+
+
+def test_values_that_only_backward_keeps_are_known():
+    x = tg.randn(1, 3, requires_grad=True)
+    loss = tg.nn.functional.cross_entropy(x, tg.tensor([2]))  # the target is gone by now
+    g = graph.trace(loss, values=True)
+    assert [n.value.tolist() for n in g if n.kind == "input"] == [[2]]
+    assert float(g[g.outputs[0]].value) == loss.item()
+
+
+def test_calls_of_one_module_are_numbered_within_their_surroundings():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(nn.Tanh())
+
+        def forward(self, x):
+            return self.inner(self.inner(x))
+
+    model = Twice()
+    x = tg.ones(2, requires_grad=True)
+    y = tg.linalg.norm(model(model(x)))
+    found = [(str(n.scope), n.calls) for n in graph.trace(y) if n.kind == "operator"]
+    assert found == [
+        ("Twice.inner.0", (0, 0, 0)),
+        ("Twice.inner.0", (0, 1, 0)),
+        ("Twice.inner.0", (1, 0, 0)),
+        ("Twice.inner.0", (1, 1, 0)),
+        ("/linalg.norm", (0,)),
+    ]
+
+
+def test_edges_know_whether_a_gradient_flows_along_them():
+    scores = tg.ones(2, 3, requires_grad=True)
+    loss = nn.functional.cross_entropy(scores * 2, tg.tensor([0, 1]))
+    flows = {(e.argument, graph.trace(loss)[e.target].op): e.flows for e in graph.trace(loss).edges}
+    assert flows[("input", "mul")] and not flows[("other", "mul")]
+    assert flows[("input", "softmax_cross_entropy")] and not flows[("target", "softmax_cross_entropy")]
+
+
+def test_buffers_live_in_their_module():
+    model = nn.Sequential(nn.BatchNorm1d(2)).eval()
+    found = {n.name: n.scope for n in graph.record(model, tg.ones(3, 2)) if n.kind == "input"}
+    assert found["0.running_mean"].startswith("Sequential.0") and found["input"] == ""

@@ -378,3 +378,15 @@ def test_normalisation_kernels_are_exact_and_the_same_at_any_number_of_threads(s
                 assert np.abs(one - expected).max() <= 2e-5 * np.abs(expected).max(), name
     finally:
         tg.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("size", [1, 7, 49, 200])
+def test_batch_norm_keeps_its_digits_where_the_first_elements_are_no_guess_of_the_mean(size):
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((40, 3, size)) + 50
+    x[::5, 1, :32] += 1e4  # the first elements of images that lie evenly
+    x = x.astype(np.float32)
+    out = tg.batch_norm(tg.from_numpy(x), None, None, training=True).numpy()
+    wide = x.astype(np.float64)
+    mean, deviation = wide.mean((0, 2), keepdims=True), np.sqrt(wide.var((0, 2), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(out, (wide - mean) / deviation, rtol=1e-4, atol=1e-4)

@@ -70,8 +70,8 @@ from . import indexing  # isort: skip  (puts `x[...]` on Tensor)
 from . import ops  # type: ignore[attr-defined]  # isort: skip  (registers the built-in operators)
 
 _LAZY_MODULES = (
-    "accelerator", "backends", "cli", "compiler", "cuda", "data", "domain", "extend", "graph", "kernels", "linalg", "memory",
-    "models", "nn", "optim", "random", "testing", "train", "utils", "viz",
+    "accelerator", "backends", "cli", "compiler", "cuda", "data", "domain", "expressions", "extend", "graph", "kernels", "linalg",
+    "memory", "costs", "models", "nn", "optim", "profiler", "random", "testing", "train", "utils", "viz",
 )  # fmt: skip
 _LAZY_NAMES = {
     "compile": ".compiler", "save": ".files", "load": ".files", "CheckpointError": ".files", "set_num_threads": ".kernels",

@@ -6,6 +6,13 @@ import threading
 from typing import Any
 
 
+class Scope(str):
+    """The dotted name of one call of a module or composite operator. outer: of the call it is made in."""
+
+    __slots__ = ("outer",)
+    outer: str
+
+
 class State(threading.local):
     """Defaults are class attributes: every new thread starts from them."""
 

@@ -121,11 +121,13 @@ class Tensor(OperatorMethods, TensorMethods, Conversion, Views):
 
     def stride(self, dim: int | None = None) -> Any:
         """Strides in elements, or that of `dim`."""
+        _layout_asked("stride()")
         strides = tuple(s // self._data.itemsize for s in self._data.strides)
         return strides if dim is None else strides[dim]
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
+        _layout_asked("is_contiguous()")
         return self._data.flags.c_contiguous
 
     def is_floating_point(self) -> bool:
@@ -134,6 +136,7 @@ class Tensor(OperatorMethods, TensorMethods, Conversion, Views):
 
     def data_ptr(self) -> int:
         """The address of the first element; two tensors that view one memory show it here."""
+        _layout_asked("data_ptr()")
         return self._data.ctypes.data
 
     @property
@@ -319,6 +322,12 @@ class Tensor(OperatorMethods, TensorMethods, Conversion, Views):
         if not name.startswith("_") and (find(name) or find(name.removesuffix("_"))) and hasattr(Tensor, name):
             return getattr(self, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
+
+
+def _layout_asked(how: str) -> None:
+    """Tells a recording that Python asks how a tensor lies in memory, which may differ in a plan and from call to call."""
+    if state.capture is not None:
+        state.capture.left(None, f"Python asks how a tensor lies in memory: {how}")
 
 
 class Lent:

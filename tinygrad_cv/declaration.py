@@ -42,9 +42,11 @@ class Op:
     values_shape: ClassVar[bool] = False  # the shape of the result depends on the values of the operands
     random: ClassVar[bool] = False  # draws random numbers: two calls differ
     into: ClassVar[str] = ""  # 'module:function' that writes the result into its keyword argument `out`, for compiled plans
-    followed_by: ClassVar[
+    # For compiled plans, by the names of elementwise operators, one or "a b" in their order: kernels of this operator and those as one.
+    followed_by: ClassVar[Mapping[str, str]] = {}  # on what this one gives; their other operands come as the keyword `others`
+    preceded_by: ClassVar[
         Mapping[str, str]
-    ] = {}  # by name of another operator, a kernel of this one and that in one, for plans
+    ] = {}  # making this one's first operand, so too; `keep`: it is a last output besides
     mutates: ClassVar[Sequence[str]] = ()  # tensor parameters it may write to (running statistics)
     older: ClassVar[Callable[..., str] | None] = None  # `reduction`, from PyTorch's (size_average, reduce, reduction)
 
@@ -112,6 +114,7 @@ class Operator:
         self.values_shape = declaration.values_shape
         self.into = declaration.into
         self.followed_by = declaration.followed_by
+        self.preceded_by = declaration.preceded_by
         self.outputs = tuple(declaration.outputs)
         self.int_to_float = declaration.int_to_float
         self.scalar = getattr(declaration, "scalar", None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import dtypes
-from ._state import state
+from ._state import Scope, state
 from ._tensor import Tensor, wrap
 from .autograd.node import Constant, Node, Storage
 
@@ -31,7 +31,7 @@ def user_frame() -> tuple[CodeType, int] | None:
         file = frame.f_code.co_filename
         own = _own_files.get(file)
         if own is None:
-            own = _own_files[file] = file.startswith(_ROOMS) or file.startswith("<tinygrad_cv")
+            own = _own_files[file] = file.startswith((*_ROOMS, "<tinygrad_cv", "<frozen "))
         if not own:
             return frame.f_code, frame.f_lasti
         frame = frame.f_back  # type: ignore[assignment]
@@ -244,7 +244,8 @@ def record(
 def compose(op: Operator, tensors: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
     """Runs a composite operator inside a scope of its name, so that pictures can fold it into one box."""
     outer = state.scope
-    state.scope = f"{outer}/{op.name}" if outer else f"/{op.name}"
+    state.scope = scope = Scope(f"{outer}/{op.name}" if outer else f"/{op.name}")
+    scope.outer = outer
     try:
         return op.bind(op.compose, tensors, attrs)  # type: ignore[arg-type]
     finally:
@@ -326,6 +327,8 @@ def finish_inplace(target: Tensor, result: Tensor, array: np.ndarray | None) -> 
     elif result._node is None:
         return
     if target._base is not None:
+        if not state.grad_enabled and target._base._requires_grad:
+            return
         target._rebase(result)
     else:
         target._take_history(result)

@@ -10,17 +10,18 @@ Node ids are n0, n1, ... in the order of execution, the same from run to run. No
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import FrameType
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ._state import state
 from ._tensor import Tensor
-from .autograd.node import Constant, Node, reachable, source_location
+from .autograd.node import Constant, Node, reachable, source_line
+from .graph_names import Calls, Names, bound_names, variable_names
+from .graph_numbers import computed_values, gradients_of, kept_input, local_derivatives
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ class GraphNode:
     """One node. kind: "operator", "parameter" (a leaf that requires grad), "input" (a leaf that does not) or "number".
 
     op: the operator's name ("" for leaves). name: the user's variable or parameter name. scope: dotted module path, with composite
-    operators after slashes. shape, dtype: of the first output (shapes, dtypes: of all). source: (file, line, function).
-    saved: names of the values kept for backward. value, grad: arrays, where asked for and known.
+    operators after slashes; calls: for each part of it, how often it had run before in its surroundings (0: this is the first time),
+    so that two uses of one module can be told apart. shape, dtype: of the first output (shapes, dtypes: of all).
+    source: (file, line, function).
+    saved: names of the values kept for backward. value, grad: of the first output, where asked for and known; values, grads: of all.
     """
 
     id: str
@@ -46,6 +49,9 @@ class GraphNode:
     saved: tuple[str, ...] = ()
     value: np.ndarray | None = None
     grad: np.ndarray | None = None
+    values: tuple[np.ndarray | None, ...] = ()
+    grads: tuple[np.ndarray | None, ...] = ()
+    calls: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,7 +66,14 @@ class GraphNode:
 
 @dataclass(frozen=True)
 class GraphEdge:
-    """A value flowing from node `source` (its output number `output`) into argument `position`, called `argument`, of `target`."""
+    """A value flowing from node `source` (its output number `output`) into argument `position`, called `argument`, of `target`.
+
+    grad: what this one use contributes to the gradient of its source, where gradients were asked for; those of all uses of an output
+    (and, for an output of the graph, the ones that backward starts from) sum to its `grad`.
+    flows: whether a gradient flows back along it.
+    local: d target / d argument, where `local` was asked for and one array holds it: for operators that work element by element
+    on an argument of the shape of their result, grad = (grad of target) * local; for results of one element, too.
+    """
 
     source: str
     target: str
@@ -69,6 +82,9 @@ class GraphEdge:
     output: int
     shape: tuple[int, ...]
     dtype: str
+    grad: np.ndarray | None = None
+    local: np.ndarray | None = None
+    flows: bool = False
 
 
 class Graph:
@@ -154,11 +170,21 @@ class Capture:
         """Called for `tensor.item()`, which is `number`; what it returns is what the caller gets."""
         return number
 
+    def recomputing(self, begins: bool) -> Capture | None:
+        """Called when a checkpointed region is run again, and when that is done; returns what records it meanwhile."""
+        return None
+
     def graph(
-        self, outputs: Any, *, names: Mapping[str, Tensor] | None = None, module: Any = None, grads: bool = False
+        self,
+        outputs: Any,
+        *,
+        names: Mapping[str, Tensor] | None = None,
+        module: Any = None,
+        grads: bool = False,
+        local: bool = False,
     ) -> Graph:
         """The part of the recording that `outputs` (a Tensor or several) were computed by."""
-        return trace(outputs, names=names, module=module, values=self.keep_values, grads=grads)
+        return trace(outputs, names=names, module=module, values=self.keep_values, grads=grads, local=local)
 
 
 class capture:
@@ -179,43 +205,9 @@ class capture:
         state.capture = self._outer
 
 
-_PACKAGE = __name__.partition(".")[0]
-
-
-def variable_names(frame: FrameType | None = None) -> dict[str, Tensor]:
-    """The Tensors among the variables that `frame` (default: the caller's) can name or was called with, by name.
-
-    First its local variables in order of definition, then those of the functions that called it, then the global variables of all
-    of them; the first of a name counts. Functions of this package and names that begin with an underscore are left out.
-    """
-    if frame is None:
-        caller = inspect.currentframe()
-        frame = caller.f_back if caller is not None else None
-    frames = []
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] != _PACKAGE:
-            frames.append(frame)
-        frame = frame.f_back
-    found: dict[str, Tensor] = {}
-    places = [f.f_locals for f in frames] + [f.f_globals for f in frames]
-    for variables in places:
-        for name, value in list(variables.items()):
-            if isinstance(value, Tensor) and not name.startswith("_"):
-                found.setdefault(name, value)
-    return found
-
-
 def record(function: Callable[..., Any], *inputs: Any, names: Mapping[str, Tensor] | None = None, **options: Any) -> Graph:
     """The graph of `function(*inputs)`, a function or module, with values. Unnamed inputs get the names of its parameters."""
-    target = getattr(function, "forward", function)
-    known = dict(names or {})
-    try:
-        bound = inspect.signature(target).bind(*inputs).arguments
-    except (TypeError, ValueError):
-        bound = {f"input{i}": value for i, value in enumerate(inputs)}
-    for name, value in bound.items():
-        if isinstance(value, Tensor) and not any(value is t for t in known.values()):
-            known.setdefault(name, value)
+    known = bound_names(function, inputs, names)
     module = function if hasattr(function, "named_parameters") else None
     with capture() as recording:
         outputs = function(*inputs)
@@ -237,32 +229,41 @@ def _key(parent: Any) -> Any:
 
 
 def trace(
-    outputs: Any, *, names: Mapping[str, Tensor] | None = None, module: Any = None, values: bool = False, grads: bool = False
+    outputs: Any,
+    *,
+    names: Mapping[str, Tensor] | None = None,
+    module: Any = None,
+    values: bool = False,
+    grads: bool = False,
+    local: bool = False,
 ) -> Graph:
     """The graph that `outputs` (a Tensor or several) were computed by, as far as it was recorded.
 
     names: variables by name. module: its parameters are named as in named_parameters(). values: results of operators, kept or
-    computed again from the leaves. grads: d(sum of outputs)/d(node) of every node; RuntimeError if backward freed the graph.
+    computed again from the leaves. grads: d(sum of outputs)/d(node) of every node, and what every edge contributes to it; local:
+    derivatives of every operator alone, see `GraphEdge`. RuntimeError if backward freed the graph.
     """
     roots = _tensors(outputs)
     for root in roots:
         if root._base is not None:
             root._refresh_view()
     nodes = reachable(r._node for r in roots if r._node is not None)
-    given = _Names(names or {}, module)
-    gradients = _gradients(roots) if grads else {}
-    results = _values(nodes) if values else {}
+    given = Names(names or {}, module)
+    gradients, contributions = gradients_of(roots) if grads else ({}, {})
+    derivatives = local_derivatives(nodes) if local else {}
+    results = computed_values(nodes, roots) if values else {}
 
+    calls, line_of, dtype_name = Calls(), cache(source_line), cache(str)
     ids: dict[Any, str] = {}
     graph_nodes: list[GraphNode] = []
     edges: list[GraphEdge] = []
 
-    def add_leaf(parent: Any, argument: str, scope: str) -> str:
+    def add_leaf(parent: Any, argument: str, scope: str, kept: np.ndarray | None = None) -> str:
         key = _key(parent) if not isinstance(parent, (int, float)) else None
         if key is None or key not in ids:
-            leaf = _leaf(f"n{len(graph_nodes)}", parent, given, argument, scope, values)
+            leaf = _leaf(f"n{len(graph_nodes)}", parent, given, argument, scope, values, kept)
             gradient = gradients.get(key)
-            graph_nodes.append(leaf if gradient is None else replace(leaf, grad=gradient))
+            graph_nodes.append(leaf if gradient is None else replace(leaf, grad=gradient[0], grads=tuple(gradient)))
             if key is None:
                 return leaf.id
             ids[key] = leaf.id
@@ -273,11 +274,11 @@ def trace(
             f"{node.op.variadic}[{i}]" if node.op.variadic else node.op.tensor_params[i] for i in range(len(node.parents))
         ]
         sources = [
-            None if p is None else ids[p] if isinstance(p, Node) else add_leaf(p, a, node.scope)
-            for p, a in zip(node.parents, arguments, strict=True)
+            None if p is None else ids[p] if isinstance(p, Node) else add_leaf(p, a, node.scope, kept_input(node, i))
+            for i, (p, a) in enumerate(zip(node.parents, arguments, strict=True))
         ]
         node_id = ids[node] = f"n{len(graph_nodes)}"
-        computed = results.get(node)
+        computed, gradient = results.get(node, ()), gradients.get(node, ())
         graph_nodes.append(
             GraphNode(
                 id=node_id,
@@ -286,21 +287,37 @@ def trace(
                 name=given.of_node(node),
                 scope=node.scope,
                 shapes=node.shapes,
-                dtypes=tuple(str(d) for d in node.dtypes),
+                dtypes=tuple([dtype_name(d) for d in node.dtypes]),
                 requires_grad=node.requires_grad,
                 attributes=dict(zip(node.op.attr_params, node.attrs, strict=True)),
                 formula=node.op.formula,
-                source=source_location(node),
+                source=None if node.source is None else line_of(*node.source),
                 saved=tuple(_saved_name(node, entry) for entry in node.plan) if node.saved else (),
-                value=None if computed is None else computed[0],
-                grad=gradients.get(node),
+                value=computed[0] if computed else None,
+                grad=gradient[0] if gradient else None,
+                values=computed,
+                grads=tuple(gradient),
+                calls=calls.of(node.scope),
             )
         )
         for i, (source, argument) in enumerate(zip(sources, arguments, strict=True)):
             if source is not None:
                 origin = graph_nodes[int(source[1:])]
                 slot = node.slots[i]
-                edges.append(GraphEdge(source, node_id, i, argument, slot, origin.shapes[slot], origin.dtypes[slot]))
+                edges.append(
+                    GraphEdge(
+                        source,
+                        node_id,
+                        i,
+                        argument,
+                        slot,
+                        origin.shapes[slot],
+                        origin.dtypes[slot],
+                        contributions.get((node, i)),
+                        derivatives.get((node, i)),
+                        bool(node.wants) and node.wants[i],
+                    )
+                )
     finals = [ids[r._node] if r._node is not None else add_leaf(r, "output", "") for r in roots]
     return Graph(graph_nodes, edges, finals)
 
@@ -310,31 +327,9 @@ def _saved_name(node: Node, entry: tuple[str, int]) -> str:
     return node.op.outputs[position] if kind == "out" else node.op.variadic or node.op.tensor_params[position]
 
 
-class _Names:
-    """The user's names of leaves and of operator results."""
-
-    def __init__(self, variables: Mapping[str, Tensor], module: Any) -> None:
-        self.by_leaf: dict[int, str] = {}
-        self.by_node: dict[tuple[Node, int], str] = {}
-        named = list(module.named_parameters()) + list(module.named_buffers()) if module is not None else []
-        for name, tensor in [*variables.items(), *named]:
-            if tensor._node is not None:
-                self.by_node.setdefault((tensor._node, tensor._slot), name)
-            else:
-                self.by_leaf.setdefault(id(tensor), name)
-
-    def of_node(self, node: Node) -> str | None:
-        return self.by_node.get((node, 0))
-
-    def of_leaf(self, tensor: Tensor, scope: str) -> str | None:
-        known = self.by_leaf.get(id(tensor))
-        if known is not None or tensor.name is None:
-            return known
-        place = scope.split("/")[0]
-        return f"{place}.{tensor.name}" if place and "." not in tensor.name else tensor.name
-
-
-def _leaf(node_id: str, parent: Any, given: _Names, argument: str, scope: str, values: bool) -> GraphNode:
+def _leaf(
+    node_id: str, parent: Any, given: Names, argument: str, scope: str, values: bool, kept: np.ndarray | None
+) -> GraphNode:
     if isinstance(parent, (int, float)):
         return GraphNode(
             node_id, "number", "", repr(parent), scope, ((),), (type(parent).__name__,), False, value=np.asarray(parent)
@@ -343,14 +338,24 @@ def _leaf(node_id: str, parent: Any, given: _Names, argument: str, scope: str, v
     if isinstance(parent, Constant):
         tensor = parent.tensor() if parent.tensor is not None else None
         if tensor is None:
-            return GraphNode(node_id, "input", "", parent.name or None, scope, (parent.shape,), (str(parent.dtype),), False)
+            return GraphNode(
+                node_id,
+                "input",
+                "",
+                parent.name or None,
+                scope,
+                (parent.shape,),
+                (str(parent.dtype),),
+                False,
+                value=kept.copy() if values and kept is not None else None,
+            )
     kind = "parameter" if tensor._requires_grad else "input"
     return GraphNode(
         node_id,
         kind,
         "",
         given.of_leaf(tensor, scope),
-        scope if type(tensor) is not Tensor else "",
+        scope if type(tensor) is not Tensor or id(tensor) in given.buffers else "",
         (tensor.shape,),
         (str(tensor.dtype),),
         tensor._requires_grad,
@@ -358,52 +363,4 @@ def _leaf(node_id: str, parent: Any, given: _Names, argument: str, scope: str, v
     )
 
 
-def _values(nodes: Sequence[Node]) -> dict[Node, tuple[np.ndarray, ...]]:
-    """Results of the nodes: those a capture kept, and the others computed again where everything they need is known."""
-    from .dispatch import make_runner
-
-    known: dict[Node, tuple[np.ndarray, ...]] = {}
-    for node in nodes:
-        if node.values is not None:
-            known[node] = node.values
-            continue
-        arguments: list[Any] = []
-        for parent, slot in zip(node.parents, node.slots, strict=True):
-            if parent is None or isinstance(parent, (int, float)):
-                arguments.append(parent)
-            elif isinstance(parent, Node):
-                arguments.append(known[parent][slot] if parent in known else Ellipsis)
-            else:
-                tensor = parent.tensor() if isinstance(parent, Constant) and parent.tensor is not None else parent
-                arguments.append(tensor._data if isinstance(tensor, Tensor) else Ellipsis)
-        if any(a is Ellipsis for a in arguments) or node.op.random or not hasattr(node.op, "bind"):
-            continue
-        out = make_runner(node.op)(tuple(arguments), node.attrs)
-        known[node] = tuple(np.asarray(o) for o in out) if type(out) is tuple else (np.asarray(out),)
-    return known
-
-
-def _gradients(roots: Sequence[Tensor]) -> dict[Any, np.ndarray]:
-    from .autograd import engine
-    from .creation import ones_like
-
-    wanted = [r for r in roots if r._requires_grad]
-    if not wanted:
-        raise RuntimeError("graph: gradients were asked for, but no output requires grad")
-    found: dict[Any, np.ndarray] = {}
-
-    def observe(node: Node, slot: int, gradient: Tensor) -> None:
-        if slot == 0:
-            found[node] = gradient._data.copy()
-
-    outer, state.capture = state.capture, None
-    try:
-        upstreams = [ones_like(r) for r in wanted]
-        leaves: Any = engine.run(wanted, upstreams, retain_graph=True, observer=observe)
-    finally:
-        state.capture = outer
-    found.update({id(leaf): gradient._data.copy() for leaf, gradient in leaves})
-    return found
-
-
-__all__ = ["Capture", "Graph", "GraphEdge", "GraphNode", "capture", "record", "trace", "variable_names"]
+__all__ = ["Capture", "Graph", "GraphEdge", "GraphNode", "bound_names", "capture", "record", "trace", "variable_names"]

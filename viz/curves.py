@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinygrad_cv.files import write_atomically
+from .training.plotting import TRAIN, VALIDATION, Chart, new_figure
 
 
 def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path, title: str = "") -> None:
@@ -17,17 +16,11 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path, title: 
     """
     if not history:
         raise ValueError("plot_history: the history is empty; there is nothing to draw")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("curves are drawn with matplotlib: pip install 'tinygrad_cv[viz]'") from None
     panels = [name for name in ("loss", "accuracy") if any(f"train_{name}" in r or f"val_{name}" in r for r in history)]
-    figure = Figure(figsize=(4.8 * max(len(panels), 1), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.8 * max(len(panels), 1), 3.6)
     for position, name in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), position + 1)
-        for part, colour, marker in (("train", "#1f5fa8", "o"), ("val", "#c4520b", "s")):
+        for part, colour, marker in (("train", TRAIN, "o"), ("val", VALIDATION, "s")):
             points = [(r["epoch"], r[f"{part}_{name}"]) for r in history if f"{part}_{name}" in r]
             if points:
                 scale = 100 if name == "accuracy" else 1
@@ -42,6 +35,4 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path, title: 
         axes.legend(frameon=False)
     if title:
         figure.suptitle(title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=150)
-    write_atomically(Path(path), buffer.getvalue())
+    Chart(figure).save(path if Path(path).suffix else f"{path}.png")

@@ -23,16 +23,19 @@ import numpy as np
 from tinygrad_cv.kernels.jit import kernel
 from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import call_share, plain, run_shares, share_count, span
+from tinygrad_cv.kernels.vector import address
 from tinygrad_cv.replay import choose
 
 from ..sliding import padding_pairs
-from . import winograd, winograd_weight
+from . import conv_image_weight, conv_images, winograd, winograd_weight
 from .conv_copies import fill_strip, weave_rows
 from .conv_depthwise import FEWEST, depthwise_weight_grad
 from .conv_grid import SCATTERED, flat_taps, forward_phases, gradient_phases, planned, three
-from .conv_tiles import ADDING, address
+from .conv_images import Window
+from .conv_tiles import ADDING
 from .conv_weight import direct_weight_grad
 
+_MOVED = 8  # multiplications that moving a weight counts as
 _SERIAL_BELOW = 200_000  # multiplications: fewer run on the calling thread
 
 
@@ -126,6 +129,23 @@ def convolve_share(x, weight, bias, scale, y, scratch, jobs, tables, shares, sha
                                 )  # fmt: skip
 
 
+@kernel
+def turn_weights(weight, turned, groups, filters, rows, count, taken, starts, shares, share):
+    """A share of the rows: weights (group, filter, row, tap) as (group, row, filter, tap), once for each phase, with its taps alone.
+
+    taken: the taps of all phases, one phase after the other, from starts[phase] on.
+    """
+    for line in range(*span(groups * rows, shares, share)):
+        g, row = line // rows, line % rows
+        for phase in range(starts.size - 1):
+            begin, taps = starts[phase], starts[phase + 1] - starts[phase]
+            to = groups * rows * filters * begin + line * filters * taps
+            for f in range(filters):
+                source = ((g * filters + f) * rows + row) * count
+                for t in range(taps):
+                    turned[to + f * taps + t] = weight[source + taken[begin + t]]
+
+
 # ---- the seam -------------------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +165,18 @@ def _convolve(x, weight, bias, scale, relu, y, images, groups, channels, sizes, 
         convolve_share, plan.shares, x, weight, absent if bias is None else plain(bias), absent if scale is None else plain(scale),
         y.reshape(-1), empty((plan.shares, plan.scratch), x.dtype), plan.jobs, plan.tables, plan.shares,
     )  # fmt: skip
+
+
+def _by_images(x, weight, bias, relu, y, images, groups, axes, turned) -> bool:
+    """Whether `conv_images` is the better way; then it has computed y. axes: the fields of its Window, of three spatial axes each."""
+    channels, rows = x.shape[1 - weight.ndim] // groups, y.shape[1 - weight.ndim] // groups
+    window = Window(*(axis[1:] for axis in axes))
+    depthwise = channels == 1 and groups >= FEWEST  # too few sums for what an output costs
+    if weight.ndim == 5 or depthwise or not conv_images.worth(images, channels, rows, window, x.itemsize):
+        return False
+    shares = share_count(y.size * channels * math.prod(window.taps), _SERIAL_BELOW)
+    conv_images.convolve(plain(x), plain(weight), bias, relu, y.reshape(-1), images, groups, window, turned, shares)
+    return True
 
 
 def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, scale=None, relu=False):
@@ -168,9 +200,12 @@ def conv_forward(input, weight, bias=None, stride=1, padding=0, dilation=1, grou
             y = winograd.forward(input, weight, bias, padding, scale=scale, relu=relu)
             if y is not NotImplemented:
                 return y
+    y = empty((*lead, weight.shape[0], *out[3 - rank :]), input.dtype)
+    axes = sizes, out, kernel_size, stride, before, dilation
+    if scale is None and _by_images(input, weight, bias, relu, y, math.prod(lead), groups, axes, False):
+        return y
     if scale is not None and bias is None:
         bias = np.zeros_like(scale)
-    y = empty((*lead, weight.shape[0], *out[3 - rank :]), input.dtype)
     phases = forward_phases(out, kernel_size, stride, before, dilation)
     _convolve(
         plain(input), plain(weight), bias, scale, relu, y.reshape(-1, *out), math.prod(lead), groups, channels, sizes, phases, (1, 1, 1)
@@ -195,12 +230,15 @@ def _input_grad(grad_output, weight, bias, input_size, stride, padding, dilation
             if x is not NotImplemented:
                 return x if bias is None else np.add(x, bias.reshape(-1, *(1,) * rank), out=x)
     x = empty((*lead, rows * groups, *input_size), grad_output.dtype)
+    around = tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel_size, before, strict=True))
+    axes = out, sizes, kernel_size, stride, around, dilation
+    if stride == (1, 1, 1) and _by_images(grad_output, weight, bias, False, x, math.prod(lead), groups, axes, True):
+        return x
     phases = gradient_phases(sizes, kernel_size, stride, before, dilation)
-    turned = weight.reshape(groups, filters, rows, -1).swapaxes(1, 2)
-    taken = flat_taps(phases, kernel_size)
-    every = tuple(range(turned.shape[-1]))
-    parts = [turned if taps == every else turned[..., list(taps)] for taps in taken]
-    flat_weight = plain(parts[0]) if len(parts) == 1 else np.concatenate([part.reshape(-1) for part in parts])
+    taken, starts = flat_taps(phases, kernel_size)
+    flat_weight, count = empty((weight.size,), weight.dtype), math.prod(kernel_size)
+    shares = min(groups * rows, share_count(_MOVED * weight.size, _SERIAL_BELOW))
+    run_shares(turn_weights, shares, plain(weight), flat_weight, groups, filters, rows, count, taken, starts, shares)
     _convolve(
         plain(grad_output), flat_weight, bias, None, False, x.reshape(-1, *sizes), math.prod(lead), groups, filters, out, phases, stride
     )  # fmt: skip
@@ -235,8 +273,15 @@ def conv_weight_grad(grad_output, input, kernel_size, stride=1, padding=0, dilat
             if weight_grad is not NotImplemented:
                 return weight_grad
     before = three([p for p, _ in padding_pairs(padding)], 0)
-    weight_grad = (depthwise_weight_grad if channels == 1 and groups >= FEWEST else direct_weight_grad)(
-        grad_output, input, math.prod(lead), groups, three(input.shape[-rank:], 1), three(grad_output.shape[-rank:], 1),
-        three(kernel_size, 1), three(stride, 1), before, three(dilation, 1), _SERIAL_BELOW,
-    )  # fmt: skip
-    return weight_grad.reshape(groups * rows, channels, *kernel_size)
+    sizes, out = three(input.shape[-rank:], 1), three(grad_output.shape[-rank:], 1)
+    kernel_size, stride, dilation = three(kernel_size, 1), three(stride, 1), three(dilation, 1)
+    flat, images = (plain(grad_output), plain(input)), math.prod(lead)
+    window = Window(*(axis[1:] for axis in (sizes, out, kernel_size, stride, before, dilation)))
+    one_for_one = channels == 1 and groups >= FEWEST
+    if rank < 3 and not one_for_one and conv_image_weight.worth(images, channels, rows, window, input.itemsize):
+        weight_grad = conv_image_weight.weight_grad(*flat, images, groups, window, _SERIAL_BELOW)
+    else:
+        weight_grad = (depthwise_weight_grad if one_for_one else direct_weight_grad)(
+            *flat, images, groups, sizes, out, kernel_size, stride, before, dilation, _SERIAL_BELOW
+        )
+    return weight_grad.reshape(groups * rows, channels, *kernel_size[3 - rank :])

@@ -3,59 +3,28 @@
 
 from __future__ import annotations
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygrad_cv.kernels.vector import Writer
+from tinygrad_cv.kernels.vector import Writer, constant
 
 from .routines import routine, stay_apart, zero_row
 
 STEPS = (1, 2, 4)  # in which rows are read by vectors
 
 
-def _constant(value: int):
-    return ir.Constant(ir.IntType(64), value)
-
-
-def _between(writer: Writer, low, high):
-    """A mask of the lanes from `low` up to `high` - 1, to be made once for many loads and stores."""
-    lanes = ir.Constant(ir.VectorType(ir.IntType(64), writer.lanes), list(range(writer.lanes)))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), writer.lanes), [0] * writer.lanes)
-
-    def splat(value):
-        one = writer.builder.insert_element(ir.Constant(lanes.type, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        return writer.builder.shuffle_vector(one, ir.Constant(lanes.type, ir.Undefined), zeros)
-
-    return writer.builder.and_(
-        writer.builder.icmp_signed(">=", lanes, splat(low)), writer.builder.icmp_signed("<", lanes, splat(high))
-    )
-
-
-def _masked(writer: Writer, kind: str, pointer, mask, value=None):
-    """Loads the lanes of a mask, zeros elsewhere, or stores those of `value`."""
-    builder, alignment = writer.builder, ir.Constant(ir.IntType(32), writer.bytes)
-    pointer = builder.bitcast(pointer, writer.vector.as_pointer())
-    loading = kind == "load"
-    kinds = [pointer.type, alignment.type, mask.type]
-    result, kinds = (writer.vector, [*kinds, writer.vector]) if loading else (ir.VoidType(), [writer.vector, *kinds])
-    name = f"llvm.masked.{kind}.v{writer.lanes}f{8 * writer.bytes}.p0"
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, kinds), name)
-    return builder.call(function, [pointer, alignment, mask, writer.zero] if loading else [value, pointer, alignment, mask])
-
-
 def _bounds(writer: Writer, low, high, step: int):
     """Masks of the vectors, as many as the step, of which the elements low ... high - 1 of a row are every step-th."""
-    builder, twice = writer.builder, _constant(step)
-    first, stop = builder.mul(low, twice), builder.sub(builder.mul(high, twice), _constant(step - 1))
-    starts = [_constant(part * writer.lanes) for part in range(step)]
-    return [_between(writer, builder.sub(first, start), builder.sub(stop, start)) for start in starts]
+    builder, twice = writer.builder, constant(step)
+    first, stop = builder.mul(low, twice), builder.sub(builder.mul(high, twice), constant(step - 1))
+    starts = [constant(part * writer.lanes) for part in range(step)]
+    return [writer.between(builder.sub(first, start), builder.sub(stop, start)) for start in starts]
 
 
 def _load_row(writer: Writer, place, masks):
     """The elements of a row in one vector."""
-    parts = [_masked(writer, "load", writer.at(place, i * writer.lanes), mask) for i, mask in enumerate(masks)]
+    parts = [writer.load_under(writer.at(place, i * writer.lanes), mask) for i, mask in enumerate(masks)]
     while len(parts) > 1:
         parts = [writer.apart(a, b)[0] for a, b in zip(parts[::2], parts[1::2], strict=True)]
     return parts[0]
@@ -74,13 +43,13 @@ def fill_rows(
         _, x_at, x_row, x_channel, step, _, to, grid_row, grid_channel, rows, channels, count, low, high = args
         writer = Writer(context, builder, x.dtype)
         begin, end = writer.at(writer.data(x, args[0]), x_at), writer.at(writer.data(grid, args[5]), to)
-        lanes = _constant(writer.lanes)
-        vectors = builder.sdiv(builder.add(count, _constant(writer.lanes - 1)), lanes)
+        lanes = constant(writer.lanes)
+        vectors = builder.sdiv(builder.add(count, constant(writer.lanes - 1)), lanes)
         with cgutils.for_range(builder, vectors) as loop:
             p = builder.mul(loop.index, lanes)
             first, stop, left = builder.sub(low, p), builder.sub(high, p), builder.sub(count, p)
 
-            kept = _between(writer, _constant(0), left)
+            kept = writer.mask(left)
 
             def copy(stride: int) -> None:
                 masks = _bounds(writer, first, stop, stride)
@@ -89,10 +58,10 @@ def fill_rows(
                     target = writer.at(end, p, builder.mul(channel.index, grid_channel))
                     with cgutils.for_range(builder, rows) as row:
                         value = _load_row(writer, writer.at(source, builder.mul(row.index, x_row)), masks)
-                        _masked(writer, "store", writer.at(target, builder.mul(row.index, grid_row)), kept, value)
+                        writer.store_under(value, writer.at(target, builder.mul(row.index, grid_row)), kept)
 
             for stride in STEPS:
-                with builder.if_then(builder.icmp_signed("==", step, _constant(stride))):
+                with builder.if_then(builder.icmp_signed("==", step, constant(stride))):
                     copy(stride)
         return context.get_dummy_value()
 
@@ -112,7 +81,7 @@ def turn_block(typing_context, x, places, first, rows, shift, step, low, high, t
         _, _, first, rows, shift, step, low, high, _, to, target_row = args
         writer = Writer(context, builder, x.dtype)
         begin, end = writer.at(writer.data(x, args[0]), shift), writer.at(writer.data(target, args[8]), to)
-        table, none = writer.at(writer.data(places, args[1]), first), _constant(0)
+        table, none = writer.at(writer.data(places, args[1]), first), constant(0)
         held = [cgutils.alloca_once(builder, writer.vector) for _ in range(writer.lanes)]
 
         def load_all(stride: int) -> None:
@@ -123,14 +92,14 @@ def turn_block(typing_context, x, places, first, rows, shift, step, low, high, t
                 value = _load_row(writer, writer.at(begin, builder.select(absent, none, place)), masks)
                 builder.store(builder.select(absent, writer.zero, value), variable)
 
-        with builder.if_else(builder.icmp_signed("==", step, _constant(1))) as (then, otherwise):
+        with builder.if_else(builder.icmp_signed("==", step, constant(1))) as (then, otherwise):
             with then:
                 load_all(1)
             with otherwise:
                 load_all(2)
-        kept = _between(writer, none, rows)
+        kept = writer.mask(rows)
         for j, column in enumerate(writer.transpose([builder.load(variable) for variable in held])):
-            _masked(writer, "store", writer.at(end, builder.mul(target_row, _constant(j))), kept, column)
+            writer.store_under(column, writer.at(end, builder.mul(target_row, constant(j))), kept)
         return context.get_dummy_value()
 
     whole = types.intp
@@ -145,9 +114,9 @@ def weave_rows(typing_context, even, even_at, even_row, odd_at, odd_row, target,
         _, even_at, even_row, odd_at, odd_row, _, to, target_row, rows, even_count, odd_count = args
         writer = Writer(context, builder, even.dtype)
         data, end = writer.data(even, args[0]), writer.at(writer.data(target, args[5]), to)
-        lanes, twice = _constant(writer.lanes), _constant(2)
+        lanes, twice = constant(writer.lanes), constant(2)
         total = builder.add(even_count, odd_count)
-        vectors = builder.sdiv(builder.add(even_count, _constant(writer.lanes - 1)), lanes)
+        vectors = builder.sdiv(builder.add(even_count, constant(writer.lanes - 1)), lanes)
         with cgutils.for_range(builder, vectors) as loop:
             p = builder.mul(loop.index, lanes)
             left = builder.sub(total, builder.mul(p, twice))

@@ -117,10 +117,11 @@ def gradient_phases(sizes, kernel_size, stride, before, dilation) -> tuple[Phase
 
 
 @lru_cache(maxsize=512)
-def flat_taps(phases: tuple[Phase, ...], kernel_size) -> tuple[tuple[int, ...], ...]:
-    """The kernel taps of each phase, counted through all axes."""
+def flat_taps(phases: tuple[Phase, ...], kernel_size) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel taps of the phases, counted through all axes, one phase after the other; where those of each begin, and where they end."""
     _, height, width = kernel_size
-    return tuple(tuple((i * height + j) * width + k for i, j, k in itertools.product(*phase.taps)) for phase in phases)
+    taps = [[(i * height + j) * width + k for i, j, k in itertools.product(*phase.taps)] for phase in phases]
+    return np.array(list(itertools.chain(*taps)), np.int64), np.cumsum([0, *map(len, taps)])
 
 
 class _Copy(NamedTuple):

@@ -23,30 +23,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinygrad_cv.kernels.jit import kernel
-from tinygrad_cv.kernels.vector import REGISTER_BYTES, VECTORS, Writer
+from tinygrad_cv.kernels.vector import REGISTER_BYTES, VECTORS, Writer, bytes_of, constant, switch
 
 ADDING, RELU = 1, 2  # flags of `conv_panel`
-
-
-def _constant(value: int):
-    return ir.Constant(ir.IntType(64), value)
-
-
-@intrinsic
-def address(typing_context, array, index):
-    """The address of array[index] in memory."""
-
-    def codegen(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[0]).data
-        return builder.ptrtoint(builder.gep(data, [args[1]]), ir.IntType(64))
-
-    return types.int64(array, types.intp), codegen
-
-
-@intrinsic
-def bytes_of(typing_context, number):
-    """The size of a floating number."""
-    return types.int64(number), lambda context, builder, signature, args: _constant(number.bitwidth // 8)
 
 
 @intrinsic(prefer_literal=True)
@@ -82,12 +61,13 @@ def _panel_tile(
         offsets = builder.inttoptr(offsets, ir.IntType(64).as_pointer())
 
         def flag(which):
-            return builder.icmp_signed("!=", builder.and_(flags, _constant(which)), _constant(0))
+            return builder.icmp_signed("!=", builder.and_(flags, constant(which)), constant(0))
 
         def given(pointer):
-            return builder.icmp_signed("!=", builder.ptrtoint(pointer, ir.IntType(64)), _constant(0))
+            return builder.icmp_signed("!=", builder.ptrtoint(pointer, ir.IntType(64)), constant(0))
 
-        def body(width: int, masked: bool) -> None:
+        def body(vectors: int) -> None:
+            width, masked = max(vectors, 1), vectors == 0
             held = [[cgutils.alloca_once(builder, writer.vector) for _ in range(width)] for _ in range(height)]
             sums = [variable for row in held for variable in row]
             for variable in sums:
@@ -95,7 +75,7 @@ def _panel_tile(
             with cgutils.for_range(builder, images) as image:
                 x_begin = writer.at(x, builder.mul(image.index, x_image))
                 a_begin = writer.at(a, builder.mul(image.index, a_image))
-                a_rows = [writer.at(a_begin, builder.mul(a_row, _constant(r))) for r in range(height)]
+                a_rows = [writer.at(a_begin, builder.mul(a_row, constant(r))) for r in range(height)]
                 with cgutils.for_range(builder, count) as loop:
                     line = writer.at(x_begin, builder.load(writer.at(offsets, loop.index)))
                     places = [writer.at(line, v * writer.lanes) for v in range(width)]
@@ -105,7 +85,7 @@ def _panel_tile(
                         for v in range(width):
                             writer.fma(scalar, seen[v], held[r][v])
             results = [
-                writer.at(c, builder.mul(c_row, _constant(r)), v * writer.lanes) for r in range(height) for v in range(width)
+                writer.at(c, builder.mul(c_row, constant(r)), v * writer.lanes) for r in range(height) for v in range(width)
             ]
             load = (lambda p: writer.load_first(p, tail)) if masked else writer.load
             with builder.if_then(flag(ADDING)):
@@ -130,16 +110,7 @@ def _panel_tile(
                 value = builder.load(variable)
                 writer.store_first(value, place, tail) if masked else writer.store(value, place)
 
-        done = builder.append_basic_block("tile.done")
-        switch = builder.switch(vectors, done)
-        for width in (0, 2, 4):
-            if width <= VECTORS:
-                block = builder.append_basic_block(f"tile.{width}")
-                switch.add_case(_constant(width), block)
-                builder.position_at_end(block)
-                body(max(width, 1), masked=width == 0)
-                builder.branch(done)
-        builder.position_at_end(done)
+        switch(builder, vectors, range(0, VECTORS + 1, 2), body)
         return context.get_dummy_value()
 
     return types.void(rows, kind, *(whole,) * 15), codegen

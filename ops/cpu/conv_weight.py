@@ -22,14 +22,15 @@ import numpy as np
 from tinygrad_cv.kernels.jit import kernel
 from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import call_share, plain, run_shares, share_count, span
-from tinygrad_cv.kernels.vector import REGISTER_BYTES
+from tinygrad_cv.kernels.vector import REGISTER_BYTES, address
 
 from .conv_copies import turn_block
-from .conv_tiles import ADDING, address, panel_address
+from .conv_tiles import ADDING, panel_address
 from .routines import routine, stay_apart, zero_row
 
 COPY_BYTES = 384 << 10  # of the turned copies that one product reads: they stay in the L2 cache
 CHUNK_TAPS = 640  # taps, over all channels of a chunk, that one product yields
+_ADDED = 4  # multiplications that adding a sum to another counts as
 PARTS = 4  # into which the work is cut at least, so that threads find enough
 
 
@@ -158,6 +159,34 @@ def weight_share(grad_output, x, private, scratch, places, job, offsets, shares,
                             )  # fmt: skip
 
 
+@kernel
+def gather_sums(private, weight_grad, job, shares, share):
+    """A share of the filters: adds up what the parts of the images gave and puts the taps into their order.
+
+    private: (parts, groups, chunks, filters, lines of taps, tap w, tap d, tap h of a line, channel of a chunk), the first part used up.
+    """
+    groups, channels, rows, chunks, chunk, parts = job[1], job[2], job[3], job[20], job[21], job[22]
+    taps_d, taps_h, taps_w, folded = job[17], job[18], job[19], job[31]
+    count = taps_d * taps_h * taps_w
+    size, part_size = count * chunk, groups * chunks * rows * count * chunk
+    for filter in range(*span(groups * rows, shares, share)):
+        g, row = filter // rows, filter % rows
+        for m in range(chunks):
+            begin = ((g * chunks + m) * rows + row) * size
+            for part in range(1, parts):
+                more = begin + part * part_size
+                for i in range(size):
+                    private[begin + i] += private[more + i]
+            held = min(chunk, channels - m * chunk)
+            for d in range(taps_d):
+                for h in range(taps_h):
+                    for w in range(taps_w):
+                        source = begin + (((h // folded * taps_w + w) * taps_d + d) * folded + h % folded) * chunk
+                        to = ((filter * channels + m * chunk) * taps_d + d) * taps_h * taps_w + h * taps_w + w
+                        for c in range(held):
+                            weight_grad[to + c * count] = private[source + c]
+
+
 @lru_cache(maxsize=512)
 def plan(images, groups, channels, rows, sizes, out, kernel_size, stride, before, dilation, shares, itemsize):
     """(Job, offsets of positions in a strip's copy)."""
@@ -203,7 +232,7 @@ def plan(images, groups, channels, rows, sizes, out, kernel_size, stride, before
 def direct_weight_grad(
     grad_output, input, images: int, groups: int, sizes, out, kernel_size, stride, before, dilation, serial_below: int
 ) -> np.ndarray:
-    """(groups, filters, channels, *kernel_size), all of three spatial axes, for arrays of one dtype, float32 or float64."""
+    """(groups * filters, channels, *kernel_size), all of three spatial axes, for arrays of one dtype, float32 or float64."""
     dtype, area = input.dtype, math.prod(sizes)
     if kernel_size == stride == (1, 1, 1) and sizes == out and not any(before):
         sizes = out = (1, 1, area)  # one long line
@@ -219,14 +248,12 @@ def direct_weight_grad(
     lanes = REGISTER_BYTES // dtype.itemsize
     scratch = empty((shares, (job.together * job.lines * job.apart * job.run + lanes) * taps + lanes), dtype)
     places = np.full((shares, taps + lanes), -1)
-    by_line = job.taps_h // job.folded
-    private = empty((job.parts, groups, job.chunks, rows, by_line, job.taps_w, job.taps_d, job.folded, job.chunk), dtype)
+    private = empty((job.parts * groups * job.chunks * rows * job.taps_h * job.taps_w * job.taps_d * job.chunk,), dtype)
+    numbers = np.array(job, np.int64)
     run_shares(
-        weight_share, shares, plain(grad_output), plain(input), private.reshape(-1), scratch, places, np.array(job, np.int64), offsets,
-        shares,
+        weight_share, shares, plain(grad_output), plain(input), private, scratch, places, numbers, offsets, shares,
     )  # fmt: skip
-    total = private[0] if job.parts == 1 else private.sum(axis=0)
-    weight_grad = empty((groups, rows, job.chunks, job.chunk, *kernel_size), dtype)
-    by_tap = total.transpose(0, 2, 1, 7, 5, 3, 6, 4)  # taps along the height are in one of two axes, the other is 1
-    np.copyto(weight_grad.reshape(*by_tap.shape[:5], by_line, job.folded, job.taps_w), by_tap)
-    return weight_grad.reshape(groups, rows, -1, *kernel_size)[:, :, :channels]
+    weight_grad = empty((groups * rows, channels, *kernel_size), dtype)
+    shares = min(groups * rows, share_count(_ADDED * private.size, serial_below))
+    run_shares(gather_sums, shares, private, weight_grad.reshape(-1), numbers, shares)
+    return weight_grad

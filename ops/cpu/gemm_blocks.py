@@ -19,13 +19,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from tinygrad_cv.kernels.jit import kernel
 from tinygrad_cv.kernels.shares import call_share, span
-from tinygrad_cv.kernels.vector import MASKED_LOADS, REGISTER_BYTES, ROWS, VECTORS
+from tinygrad_cv.kernels.vector import MASKED_LOADS, REGISTER_BYTES, ROWS, VECTORS, address, bytes_of
 
 from .gemm_micro import dot_panel, micro_panel, pack
 
@@ -37,23 +36,6 @@ SHALLOW = 8  # up to so long a summed axis, blocks of A are of few rows
 MANY_ROWS = 64  # from so many rows of A on, copying B pays where it lies badly
 PAGE = 4096  # bytes; rows at such distances fall on the same lines of the first-level cache
 SPREAD = 1 << 16  # bytes over which the columns of A may lie and still be read in place
-
-
-@intrinsic
-def begin_of(typing_context, array):
-    """The address of an array's first element."""
-
-    def codegen(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[0]).data
-        return builder.ptrtoint(data, ir.IntType(64))
-
-    return types.int64(array), codegen
-
-
-@intrinsic
-def bytes_of(typing_context, number):
-    """The size of a floating number."""
-    return types.int64(number), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), number.bitwidth // 8)
 
 
 @intrinsic
@@ -92,7 +74,7 @@ def product_share(c, a, b, d, adding, alpha, beta, lowest, by_rows, inner, parts
     scale, more, floor, open_ended = c.dtype.type(alpha), c.dtype.type(beta), c.dtype.type(lowest), c.dtype.type(-np.inf)
     size = bytes_of(one)
     rows, columns, count = c.shape[0], c.shape[1], a.shape[1]
-    a_at, b_at, c_at, d_at = begin_of(a), begin_of(b), begin_of(c), begin_of(d)
+    a_at, b_at, c_at, d_at = address(a, 0), address(b, 0), address(c, 0), address(d, 0)
     (a_row, a_step), (b_step, b_column), c_row = a.strides, b.strides, c.strides[0]
     d_row = d.strides[0] if d.shape[0] > 1 else 0
     if columns == 1:  # the transposed product has its one column as a row
@@ -132,7 +114,7 @@ def product_share(c, a, b, d, adding, alpha, beta, lowest, by_rows, inner, parts
     if pack_a or pack_b:
         room_a = (BLOCK_ROWS + 2 * lanes) * (deepest + 2 * lanes) if pack_a else 0
         room = np.empty(room_a + (kept * deepest + lanes) * panel, c.dtype)
-        packed_a = begin_of(room)
+        packed_a = address(room, 0)
         packed_b = packed_a + room_a * size
     for column in range(left, right, BLOCK_PANELS * panel):
         width = min(BLOCK_PANELS * panel, right - column)

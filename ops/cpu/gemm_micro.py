@@ -21,7 +21,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygrad_cv.kernels.vector import MASKED_LOADS, ROWS, VECTORS, Writer, constant
+from tinygrad_cv.kernels.vector import MASKED_LOADS, ROWS, VECTORS, Writer, constant, switch
 
 DOTS = 4  # columns of a dot_panel at once
 _HEIGHTS = (ROWS, 4, 2, 1)  # of the tiles that a panel is cut into
@@ -127,19 +127,9 @@ def _panel(writer, integers, numbers) -> None:
                 tile(first, height, width, masked, 1)
                 builder.store(builder.add(first, constant(height)), at)
 
-    end = builder.append_basic_block("end")
     full = builder.icmp_signed("==", columns, constant(VECTORS * writer.lanes))
-    with builder.if_then(full):
-        panel(VECTORS, False)
-        builder.branch(end)
-    switch = builder.switch(vectors, end)
-    for width in range(1, VECTORS + 1):
-        block = builder.append_basic_block(f"panel.{width}")
-        switch.add_case(constant(width), block)
-        builder.position_at_end(block)
-        panel(width, True)
-        builder.branch(end)
-    builder.position_at_end(end)
+    case = builder.select(full, constant(0), vectors)
+    switch(builder, case, range(VECTORS + 1), lambda width: panel(width or VECTORS, masked=width > 0))
 
 
 @intrinsic

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygrad_cv.kernels.vector import VECTORS, Writer, constant
+from tinygrad_cv.kernels.vector import VECTORS, Writer, constant, switch
 
 
 @intrinsic(prefer_literal=True)
@@ -31,7 +31,8 @@ def outer_tile(typing_context, rows, vectors, tail, a, a_at, a_row, a_step, b, b
         c_rows = [writer.at(writer.data(c, c_value), c_at, builder.mul(c_row, constant(r))) for r in range(height)]
         b_begin = writer.at(writer.data(b, b_value), b_at)
 
-        def body(width: int, masked: bool) -> None:
+        def body(vectors: int) -> None:
+            width, masked = max(vectors, 1), vectors == 0
             held = [[cgutils.alloca_once_value(builder, writer.zero) for _ in range(width)] for _ in range(height)]
             for row in held:
                 for variable in row:
@@ -55,15 +56,7 @@ def outer_tile(typing_context, rows, vectors, tail, a, a_at, a_row, a_step, b, b
                 value = builder.load(variable)
                 writer.store_first(value, place, tail) if masked else writer.store(value, place)
 
-        done = builder.append_basic_block("tile.done")
-        switch = builder.switch(vectors, done)
-        for width in range(VECTORS + 1):
-            block = builder.append_basic_block(f"tile.{width}")
-            switch.add_case(constant(width), block)
-            builder.position_at_end(block)
-            body(max(width, 1), masked=width == 0)
-            builder.branch(done)
-        builder.position_at_end(done)
+        switch(builder, vectors, range(VECTORS + 1), body)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -1,10 +1,10 @@
-"""Kernels of batch, layer and group normalisation, forward and backward.
+"""Kernels of layer and group normalisation, forward and backward, and what those of batch normalisation share with them.
 
 A statistic is made in two passes: a rough mean, then sums of differences from it, which corrects the mean and gives a variance that
 does not suffer where the mean is large. Along a row sums are made in the array's dtype, in vector lanes; across rows in float64.
-What one thread needs (a channel, a row, a group) is read three times, from the second-level cache after the first.
+What one thread needs (a row, a group) is read three times, from the second-level cache after the first.
 
-Kernels do one share of the channels, rows or groups (see `kernels.shares`). Functions with an operator's name take its reference's
+Kernels do one share of the rows or groups (see `kernels.shares`). Functions with an operator's name take its reference's
 arguments, and return NotImplemented for what they do not do.
 """
 
@@ -18,35 +18,35 @@ from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel
 from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
-from .norm_columns import columns_backward, columns_forward, moments
-from .sums import row_sum
+from .norm_columns import moments
+from .sums import column_sums, row_sum
 
-_PARALLEL_ELEMENTS = 16384  # below: the serial twin
+PARALLEL_ELEMENTS = 16384  # below: the serial twin
 _SAMPLED = 256  # elements whose mean is the first guess
-_BLOCKS = 32  # blocks of rows whose sums over rows are added at the end: fixed, so that results do not depend on threads
+_BLOCKS, _BLOCK_ROWS = 32, 32  # sums over rows: at most so many blocks, of so many rows at least; by the shape alone
 
 
 @helper
-def _difference(a, b):
+def difference(a, b):
     return a - b  # here, where sums must not be reordered
 
 
 @helper(fastmath=REDUCTION)
-def _sum(row, centre):
+def deviation(row, centre):
     """The sum of row - centre."""
     total = row.dtype.type(0)
     for j in range(row.size):
-        total += _difference(row[j], centre)
+        total += difference(row[j], centre)
     return total
 
 
 @helper(fastmath=REDUCTION)
-def _sums(row, centre):
+def deviations(row, centre):
     """The sums of row - centre and of its square."""
     total = row.dtype.type(0)
     squares = row.dtype.type(0)
     for j in range(row.size):
-        d = _difference(row[j], centre)
+        d = difference(row[j], centre)
         total += d
         squares += d * d
     return total, squares
@@ -58,7 +58,7 @@ def _block_moments(rows, centre, count):
     total = 0.0
     squares = 0.0
     for k in range(rows.shape[0]):
-        part, square = _sums(rows[k], centre)
+        part, square = deviations(rows[k], centre)
         total += part
         squares += square
     return moments(total, squares, count)
@@ -86,81 +86,21 @@ def _statistics(rows):
 
 
 @kernel(fastmath=REDUCTION)
-def channels_forward(x, weight, bias, eps, out, mean, variance, shares, share):
-    """Normalises x, (N, C, P), over N and P. Channels are shared out."""
-    images, channels, size = x.shape
-    kind = x.dtype.type
-    count = images * size
-    for c in range(*span(channels, shares, share)):
-        first = x[0, c, 0]
-        total = 0.0
-        for i in range(images):
-            total += _sum(x[i, c], first)
-        centre = kind(first + total / count)
-        total = 0.0
-        squares = 0.0
-        for i in range(images):
-            part, square = _sums(x[i, c], centre)
-            total += part
-            squares += square
-        offset, spread = moments(total, squares, count)
-        scale64 = weight[c] / np.sqrt(spread + eps)
-        mean[c] = kind(centre + offset)
-        variance[c] = kind(spread)
-        scale, shift = kind(scale64), kind(bias[c] - offset * scale64)
-        for i in range(images):
-            row, result = x[i, c], out[i, c]
-            for j in range(size):
-                result[j] = _difference(row[j], centre) * scale + shift
-
-
-@kernel(fastmath=REDUCTION)
-def channels_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias, shares, share):
-    """Gradients of `channels_forward`. Channels are shared out."""
-    images, channels, size = x.shape
-    kind = x.dtype.type
-    count = images * size
-    for c in range(*span(channels, shares, share)):
-        centre = mean[c]
-        total = 0.0
-        products = 0.0
-        for i in range(images):
-            row, upstream = x[i, c], g[i, c]
-            part = kind(0)
-            product = kind(0)
-            for j in range(size):
-                part += upstream[j]
-                product += upstream[j] * _difference(row[j], centre)
-            total += part
-            products += product
-        inverse = 1.0 / np.sqrt(variance[c] + eps)
-        grad_weight[c] = kind(products * inverse)
-        grad_bias[c] = kind(total)
-        scale = kind(weight[c] * inverse)
-        slope = kind(products * inverse * inverse / count)
-        level = kind(total / count)
-        for i in range(images):
-            row, upstream, result = x[i, c], g[i, c], grad[i, c]
-            for j in range(size):
-                result[j] = scale * (upstream[j] - level - _difference(row[j], centre) * slope)
-
-
-@kernel(fastmath=REDUCTION)
 def rows_forward(x, weight, bias, eps, out, mean, variance, shares, share):
     """Normalises each row of x, (R, D), with weight and bias (D). Rows are shared out."""
     size = x.shape[1]
     kind = x.dtype.type
     for r in range(*span(x.shape[0], shares, share)):
         row, result = x[r], out[r]
-        centre = kind(row[0] + np.float64(_sum(row, row[0])) / size)
-        part, square = _sums(row, centre)
+        centre = kind(row[0] + np.float64(deviation(row, row[0])) / size)
+        part, square = deviations(row, centre)
         offset, spread = moments(np.float64(part), np.float64(square), size)
         inverse = 1.0 / np.sqrt(spread + eps)
         mean[r] = kind(centre + offset)
         variance[r] = kind(spread)
         scale, shift = kind(inverse), kind(offset * inverse)
         for j in range(size):
-            result[j] = (_difference(row[j], centre) * scale - shift) * weight[j] + bias[j]
+            result[j] = (difference(row[j], centre) * scale - shift) * weight[j] + bias[j]
 
 
 @helper(fastmath=REDUCTION)
@@ -171,7 +111,7 @@ def _weighted_sums(row, upstream, weight, centre):
     for j in range(row.size):
         h = upstream[j] * weight[j]
         total += h
-        products += h * _difference(row[j], centre)
+        products += h * difference(row[j], centre)
     return total, products
 
 
@@ -211,10 +151,10 @@ def rows_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_pa
             inverse = 1.0 / np.sqrt(variance[r] + eps)
             scale = kind(inverse)
             part, product = _weighted_sums(row, upstream, weight, centre)
-            level = kind(part * share_of_row)
-            slope = kind(product * (inverse * inverse * share_of_row))
+            level = kind(part * (inverse * share_of_row))
+            slope = kind(product * (inverse * inverse * inverse * share_of_row))
             for j in range(size):
-                result[j] = scale * (upstream[j] * weight[j] - level - _difference(row[j], centre) * slope)
+                result[j] = upstream[j] * weight[j] * scale - (difference(row[j], centre) * slope + level)
             scales[(r - start) & 3] = scale
             if (r - start) & 3 == 3:
                 _add_four(g, x, r - 3, mean, scales, by_weight, by_bias)
@@ -222,7 +162,7 @@ def rows_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_pa
             row, upstream = x[r], g[r]
             centre, scale = mean[r], scales[(r - start) & 3]
             for j in range(size):
-                by_weight[j] += upstream[j] * (_difference(row[j], centre) * scale)
+                by_weight[j] += upstream[j] * (difference(row[j], centre) * scale)
                 by_bias[j] += upstream[j]
         for j in range(size):
             weight_parts[b, j] = by_weight[j]
@@ -246,7 +186,7 @@ def groups_forward(x, weight, bias, eps, out, mean, variance, shares, share):
             scale64 = weight[base + k] * inverse
             scale, shift = kind(scale64), kind(bias[base + k] - offset * scale64)
             for j in range(size):
-                result[j] = _difference(row[j], centre) * scale + shift
+                result[j] = difference(row[j], centre) * scale + shift
 
 
 @kernel(fastmath=REDUCTION)
@@ -268,7 +208,7 @@ def groups_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_
             product = kind(0)
             for j in range(size):
                 part += upstream[j]
-                product += upstream[j] * _difference(row[j], centre)
+                product += upstream[j] * difference(row[j], centre)
             weight_parts[r, k] = product * inverse
             bias_parts[r, k] = part
             total += np.float64(part) * weight[base + k]
@@ -279,10 +219,10 @@ def groups_backward(g, x, weight, mean, variance, eps, grad, weight_parts, bias_
             row, upstream, result = x[r, k], g[r, k], grad[r, k]
             scale = kind(inverse * weight[base + k])
             for j in range(size):
-                result[j] = upstream[j] * scale - level - _difference(row[j], centre) * slope
+                result[j] = upstream[j] * scale - level - difference(row[j], centre) * slope
 
 
-def _fits(input: np.ndarray, *others: tuple[np.ndarray | None, int]) -> bool:
+def fits(input: np.ndarray, *others: tuple[np.ndarray | None, int]) -> bool:
     """Whether the kernels do this dtype, and every other array has it and the size given: kernels do not check bounds."""
     dtype = input.dtype
     if dtype not in (np.float32, np.float64) or not input.size:
@@ -290,52 +230,24 @@ def _fits(input: np.ndarray, *others: tuple[np.ndarray | None, int]) -> bool:
     return all(other is None or (other.dtype == dtype and other.size == size) for other, size in others)
 
 
-def _parameter(given: np.ndarray | None, size: int, default: float, dtype) -> np.ndarray:
+def parameter(given: np.ndarray | None, size: int, default: float, dtype) -> np.ndarray:
     return np.full(size, default, dtype) if given is None else plain(given)
 
 
-def _run(body, *arguments) -> None:
-    shares = share_count(arguments[0].size, _PARALLEL_ELEMENTS)
+def run_body(body, *arguments) -> None:
+    shares = share_count(arguments[0].size, PARALLEL_ELEMENTS)
     run_shares(body, shares, *arguments, shares)
-
-
-def _by_channel(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """(N, C, P), or (N, C) where P is 1 and channels lie side by side."""
-    size = math.prod(shape[2:])
-    return (*shape[:2], size) if size > 1 else shape[:2]
 
 
 def _forward(run, input, weight, bias, eps, shape, size, kept):
     """Calls a forward kernel on `input` seen as `shape`; weight and bias have `size` elements, the statistics the shape `kept`."""
-    if not _fits(input, (weight, size), (bias, size)):
+    if not fits(input, (weight, size), (bias, size)):
         return NotImplemented
     x = plain(input, shape)
-    out, mean, variance = empty(input.shape, x.dtype), np.empty(kept, x.dtype), np.empty(kept, x.dtype)
-    parameters = _parameter(weight, size, 1, x.dtype), _parameter(bias, size, 0, x.dtype)
-    _run(run, x, *parameters, float(eps), out.reshape(shape), mean.reshape(-1), variance.reshape(-1))
+    out, mean, variance = (empty(s, x.dtype) for s in (input.shape, kept, kept))
+    parameters = parameter(weight, size, 1, x.dtype), parameter(bias, size, 0, x.dtype)
+    run_body(run, x, *parameters, float(eps), out.reshape(shape), mean.reshape(-1), variance.reshape(-1))
     return out, mean, variance
-
-
-def batch_norm_with_statistics(input, weight=None, bias=None, eps=1e-5):
-    """(out, mean, variance) of (N, C, ...), over all axes but C; float32 or float64."""
-    shape = _by_channel(input.shape)
-    run = channels_forward if len(shape) == 3 else columns_forward
-    return _forward(run, input, weight, bias, eps, shape, shape[1], shape[1:2])
-
-
-def batch_norm_backward(grad_output, input, weight, mean, variance, eps):
-    """(grad_input, grad_weight, grad_bias) of batch normalisation."""
-    shape = _by_channel(input.shape)
-    if not _fits(input, (grad_output, input.size), (weight, shape[1]), (mean, shape[1]), (variance, shape[1])):
-        return NotImplemented
-    x = plain(input, shape)
-    grad, grad_weight, grad_bias = (empty(s, x.dtype) for s in (input.shape, shape[1:2], shape[1:2]))
-    run = channels_backward if len(shape) == 3 else columns_backward
-    _run(
-        run, plain(grad_output, shape), x, _parameter(weight, shape[1], 1, x.dtype), plain(mean),
-        plain(variance), float(eps), grad.reshape(shape), grad_weight, grad_bias,
-    )  # fmt: skip
-    return grad, grad_weight, grad_bias
 
 
 def layer_norm_with_statistics(input, weight=None, bias=None, axes=1, eps=1e-5):
@@ -349,16 +261,19 @@ def layer_norm_backward(grad_output, input, weight, mean, variance, axes, eps):
     """(grad_input, grad_weight, grad_bias) of layer normalisation."""
     normalised = input.shape[input.ndim - axes :]
     size, rows = math.prod(normalised), math.prod(input.shape[: input.ndim - axes])
-    if not _fits(input, (grad_output, input.size), (weight, size), (mean, rows), (variance, rows)):
+    if not fits(input, (grad_output, input.size), (weight, size), (mean, rows), (variance, rows)):
         return NotImplemented
     x = plain(input, (rows, size))
     grad = empty(input.shape, x.dtype)
-    weight_parts, bias_parts = np.empty((2, min(_BLOCKS, len(x)), size))
-    _run(
-        rows_backward, plain(grad_output, x.shape), x, _parameter(weight, size, 1, x.dtype), plain(mean),
-        plain(variance), float(eps), grad.reshape(x.shape), weight_parts, bias_parts,
+    parts = empty((2, max(1, min(_BLOCKS, rows // _BLOCK_ROWS)), size), np.float64)
+    run_body(
+        rows_backward, plain(grad_output, x.shape), x, parameter(weight, size, 1, x.dtype), plain(mean),
+        plain(variance), float(eps), grad.reshape(x.shape), *parts,
     )  # fmt: skip
-    return grad, *(parts.sum(0).astype(x.dtype).reshape(normalised) for parts in (weight_parts, bias_parts))
+    grad_weight, grad_bias = (empty(normalised, x.dtype) for _ in range(2))
+    for part, out in zip(parts, (grad_weight, grad_bias), strict=True):
+        run_shares(column_sums, 1, part.reshape(1, -1, size), out.reshape(1, size), 1)
+    return grad, grad_weight, grad_bias
 
 
 def group_norm_with_statistics(input, weight=None, bias=None, groups=1, eps=1e-5):
@@ -374,13 +289,13 @@ def group_norm_backward(grad_output, input, weight, mean, variance, groups, eps)
     """(grad_input, grad_weight, grad_bias) of group normalisation."""
     images, channels = input.shape[:2]
     kept = images * groups
-    if not _fits(input, (grad_output, input.size), (weight, channels), (mean, kept), (variance, kept)):
+    if not fits(input, (grad_output, input.size), (weight, channels), (mean, kept), (variance, kept)):
         return NotImplemented
     x = plain(input, (images * groups, channels // groups, math.prod(input.shape[2:])))
     grad = empty(input.shape, x.dtype)
     weight_parts, bias_parts = np.empty((2, *x.shape[:2]))
-    _run(
-        groups_backward, plain(grad_output, x.shape), x, _parameter(weight, channels, 1, x.dtype), plain(mean),
+    run_body(
+        groups_backward, plain(grad_output, x.shape), x, parameter(weight, channels, 1, x.dtype), plain(mean),
         plain(variance), float(eps), grad.reshape(x.shape), weight_parts, bias_parts,
     )  # fmt: skip
     return grad, *(parts.reshape(images, channels).sum(0).astype(x.dtype) for parts in (weight_parts, bias_parts))

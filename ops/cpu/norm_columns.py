@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinygrad_cv.kernels.intrinsics import select
 from tinygrad_cv.kernels.jit import helper, kernel
 from tinygrad_cv.kernels.shares import span
 
@@ -74,11 +75,18 @@ def _products(y, x, start, n, centre, total, products):
             products[j] += kind(upstream[j] * (row[j] - centre[j]))
 
 
+@helper
+def where_positive(after, value):
+    """value where after is positive or NaN, else 0."""
+    return select(after <= type(after)(0), type(after)(0), value)
+
+
 @kernel
-def columns_forward(x, weight, bias, eps, out, mean, variance, shares, share):
-    """Normalises the columns of x, (N, C). Columns are shared out."""
+def columns_forward(x, weight, bias, eps, other, adds, limit, out, mean, variance, shares, share):
+    """Normalises the columns of x, (N, C); the other arguments are those of `norm_batch`. Columns are shared out."""
     rows, columns = x.shape
     kind = x.dtype.type
+    limit = kind(limit)
     total, squares = np.empty(_COLUMNS, np.float64), np.empty(_COLUMNS, np.float64)
     centre, scale, shift = np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype)
     first, last = span(columns, shares, share)
@@ -111,11 +119,19 @@ def columns_forward(x, weight, bias, eps, out, mean, variance, shares, share):
             row, result = x[i, start : start + n], out[i, start : start + n]
             for j in range(n):
                 result[j] = (row[j] - centre[j]) * scale[j] + shift[j]
+            if adds:
+                more = other[i, start : start + n]
+                for j in range(n):
+                    result[j] += more[j]
+            for j in range(n):
+                result[j] = select(result[j] <= limit, limit, result[j])
 
 
 @kernel
-def columns_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias, shares, share):
-    """Gradients of `columns_forward`. Columns are shared out."""
+def columns_backward(
+    g, other, adds, after, masks, masked, keep, x, weight, mean, variance, eps, grad, grad_weight, grad_bias, shares, share
+):  # fmt: skip
+    """Gradients of `columns_forward`; masks: of g (adds: + other) where after > 0, written to `masked`. Columns are shared out."""
     rows, columns = x.shape
     kind = x.dtype.type
     total, products = np.empty(_COLUMNS, np.float64), np.empty(_COLUMNS, np.float64)
@@ -123,8 +139,20 @@ def columns_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_
     first, last = span(columns, shares, share)
     for start in range(first, last, _COLUMNS):
         n = min(_COLUMNS, last - start)
-        centre = mean[start : start + n]
-        _products(g, x, start, n, centre, total, products)
+        stop = start + n
+        centre = mean[start:stop]
+        if masks:
+            for i in range(rows):
+                upstream, given, result = masked[i, start:stop], g[i, start:stop], after[i, start:stop]
+                if adds:
+                    more = other[i, start:stop]
+                    for j in range(n):
+                        upstream[j] = where_positive(result[j], given[j] + more[j])
+                else:
+                    for j in range(n):
+                        upstream[j] = where_positive(result[j], given[j])
+        upstreams = masked if masks else g
+        _products(upstreams, x, start, n, centre, total, products)
         for j in range(n):
             inverse = 1.0 / np.sqrt(variance[start + j] + eps)
             grad_weight[start + j] = kind(products[j] * inverse)
@@ -133,6 +161,6 @@ def columns_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_
             slope[j] = kind(products[j] * inverse * inverse / rows)
             level[j] = kind(total[j] / rows)
         for i in range(rows):
-            row, upstream, result = x[i, start : start + n], g[i, start : start + n], grad[i, start : start + n]
+            row, upstream, result = x[i, start:stop], upstreams[i, start:stop], grad[i, start:stop]
             for j in range(n):
                 result[j] = scale[j] * (upstream[j] - level[j] - (row[j] - centre[j]) * slope[j])

@@ -83,9 +83,10 @@ def max_windows(x, wd, wh, ww, values, indices):
                     best, place = column[ww[k, 0]], at[ww[k, 0]]
                     for w in range(ww[k, 0] + ww[k, 2], ww[k, 1], ww[k, 2]):
                         value = column[w]
-                        missing, had = value != value, best != best  # of equals the first, of NaNs the last, in reading order
-                        if value > best or (value == best and at[w] < place) or (missing and (not had or at[w] > place)):
-                            best, place = value, at[w]
+                        missing = value != value  # of equals the first, of NaNs the last, in reading order; without a branch
+                        first = (value == best) & (at[w] < place)
+                        found = (value > best) | first | (missing & ((best == best) | (at[w] > place)))
+                        best, place = value if found else best, at[w] if found else place
                     values[p, i, j, k] = best
                     indices[p, i, j, k] = place
 

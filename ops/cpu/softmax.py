@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinygrad_cv.kernels.jit import REDUCTION, helper, kernel
-from tinygrad_cv.kernels.mathany import exp, exp_row, log, row_max
+from tinygrad_cv.kernels.mathany import exp, log, row_max, scaled_exp, scaled_exp_row, unscaled
 from tinygrad_cv.kernels.memory import empty
 from tinygrad_cv.kernels.shares import plain, run_shares, share_count, span
 
@@ -42,7 +42,7 @@ def softmax_rows(x, out, shares, share):
     for r in range(*span(x.shape[0], shares, share)):
         row, result = x[r], out[r]
         largest = row_max(row)
-        exp_row(row, largest, result)
+        scaled_exp_row(row, largest, result)
         scale = kind(1) / row_sum(result)  # one division for a row: each takes as long as ten products
         for j in range(row.size):
             result[j] = result[j] * scale
@@ -76,8 +76,8 @@ def log_softmax_rows(x, out, shares, share):
         largest = row_max(row)
         total = x.dtype.type(0)
         for j in range(row.size):
-            total += exp(_difference(row[j], largest))
-        shift = log(total)
+            total += scaled_exp(_difference(row[j], largest))
+        shift = log(unscaled(total))
         for j in range(row.size):
             result[j] = _difference(_difference(row[j], largest), shift)
 
@@ -94,14 +94,14 @@ def cross_entropy_rows(x, labels, weights, weighted, ignored, smoothing, losses,
     for r in range(*span(x.shape[0], shares, share)):
         row, result, label = x[r], probabilities[r], labels[r]
         largest = row_max(row)
-        exp_row(row, largest, result)
+        scaled_exp_row(row, largest, result)
         total = row_sum(result)
         scale = kind(1) / total
         for j in range(classes):
             result[j] = result[j] * scale
         loss = kind(0)
         if label != ignored:
-            shift = log(total)
+            shift = log(unscaled(total))
             weight = weights[label] if weighted else kind(1)
             if weight != 0:
                 loss = weight * _difference(shift, _difference(row[label], largest))
@@ -125,12 +125,12 @@ def _total_weight(labels, weights, weighted, ignored):
 
 
 @kernel
-def reduced_loss(losses, labels, weights, weighted, ignored, mean):
-    """The sum of the losses, or their mean by the weights of their labels, in float64."""
+def reduced_loss(losses, labels, weights, weighted, ignored, mean, out):
+    """out[0], the sum of the losses, or their mean by the weights of their labels; added up in float64."""
     total = 0.0
     for r in range(losses.size):
         total += losses[r]
-    return total / _total_weight(labels, weights, weighted, ignored) if mean else total
+    out[0] = total / _total_weight(labels, weights, weighted, ignored) if mean else total
 
 
 @kernel(fastmath=REDUCTION)
@@ -246,14 +246,13 @@ def softmax_cross_entropy(
         return NotImplemented
     rows = _as_rows(input, axis)
     out, probabilities = _result(input.shape, axis, input.dtype)
-    losses = np.empty(rows.shape[0], input.dtype)
+    loss = empty(target.shape if reduction == "none" else (), input.dtype)
+    losses = loss.reshape(-1) if reduction == "none" else np.empty(rows.shape[0], input.dtype)
     chosen = _labels_of(target), losses if weight is None else plain(weight), weight is not None, int(ignore_index)
     shares = share_count(rows.size, _PARALLEL_ELEMENTS)
     run_shares(cross_entropy_rows, shares, rows, *chosen, float(label_smoothing), losses, probabilities, shares)
-    if reduction == "none":
-        loss = losses.reshape(target.shape)
-    else:
-        loss = np.asarray(reduced_loss(losses, *chosen, reduction == "mean"), input.dtype)
+    if reduction != "none":
+        reduced_loss(losses, *chosen, reduction == "mean", loss.reshape(1))
     return loss, _finished(out, axis)
 
 

@@ -9,20 +9,15 @@ input, which B^T spreads, or 0 of the output's gradient, which A does (for the g
 
 from __future__ import annotations
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygrad_cv.kernels.vector import Writer
+from tinygrad_cv.kernels.vector import Writer, constant
 
 from .winograd_transforms import TAPS, Emitter, matrices
 
 _KERNEL = TAPS * TAPS
-
-
-def _constant(value: int):
-    return ir.Constant(ir.IntType(64), value)
 
 
 def _literals(*values) -> bool:
@@ -33,14 +28,6 @@ def _matrix(tile: int, overlap: int):
     """What spreads the tile + overlap elements that a tile sees."""
     inputs, _, outputs = matrices(tile)
     return inputs if overlap else outputs
-
-
-def _fetch(builder, pointer) -> None:
-    """Asks for what lies at `pointer`, which may be beyond the operand: nothing is read."""
-    number = ir.IntType(32)
-    arguments = [pointer, number(0), number(3), number(1)]
-    kind = ir.FunctionType(ir.VoidType(), [a.type for a in arguments])
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), arguments)
 
 
 @intrinsic
@@ -56,16 +43,16 @@ def turn_in(typing_context, x, x_at, channel_step, channels, count, places, firs
         begin = writer.at(writer.data(x, x_value), x_at)
         end = writer.at(writer.data(out, out_value), out_at)
         table = writer.at(writer.data(places, places_value), first)
-        ahead = builder.mul(channel_step, _constant(writer.lanes))
+        ahead = builder.mul(channel_step, constant(writer.lanes))
         starts = []
         for c in range(writer.lanes):
-            inside = builder.icmp_signed("<", _constant(c), channels)
-            starts.append(writer.at(begin, builder.select(inside, builder.mul(channel_step, _constant(c)), _constant(0))))
+            inside = builder.icmp_signed("<", constant(c), channels)
+            starts.append(writer.at(begin, builder.select(inside, builder.mul(channel_step, constant(c)), constant(0))))
         held = [cgutils.alloca_once(builder, writer.vector) for _ in starts]
-        with builder.if_else(builder.icmp_signed(">=", count, _constant(writer.lanes))) as (whole_vectors, part):
+        with builder.if_else(builder.icmp_signed(">=", count, constant(writer.lanes))) as (whole_vectors, part):
             with whole_vectors:
                 for start, variable in zip(starts, held, strict=True):
-                    _fetch(builder, writer.at(start, ahead))
+                    writer.fetch(writer.at(start, ahead))
                     builder.store(writer.load(start), variable)
             with part:
                 for start, variable in zip(starts, held, strict=True):
@@ -91,9 +78,9 @@ def turn_out(typing_context, rows, rows_at, places, first, y, y_at, filter_step,
         begin = writer.at(writer.data(rows, rows_value), rows_at)
         table = writer.at(writer.data(places, places_value), first)
         end = writer.at(writer.data(y, y_value), y_at)
-        lanes = _constant(writer.lanes)
+        lanes = constant(writer.lanes)
         read = [writer.load(writer.at(begin, builder.load(writer.at(table, i)))) for i in range(writer.lanes)]
-        lines = [(writer.at(end, builder.mul(filter_step, _constant(f))), v) for f, v in enumerate(writer.transpose(read))]
+        lines = [(writer.at(end, builder.mul(filter_step, constant(f))), v) for f, v in enumerate(writer.transpose(read))]
         complete = builder.and_(builder.icmp_signed(">=", filters, lanes), builder.icmp_signed(">=", count, lanes))
         with builder.if_else(complete) as (whole_vectors, part):
             with whole_vectors:
@@ -101,7 +88,7 @@ def turn_out(typing_context, rows, rows_at, places, first, y, y_at, filter_step,
                     writer.store(value, place)
             with part:
                 for f, (place, value) in enumerate(lines):
-                    with builder.if_then(builder.icmp_signed("<", _constant(f), filters)):
+                    with builder.if_then(builder.icmp_signed("<", constant(f), filters)):
                         writer.store_first(value, place, count)
         return context.get_dummy_value()
 
@@ -123,13 +110,13 @@ def spread_tile(typing_context, tile, overlap, rows, rows_at, pitch, out, out_at
         begin = writer.at(writer.data(rows, rows_value), rows_at)
         end = writer.at(writer.data(out, out_value), out_at)
         points, matrix = size + TAPS - 1, _matrix(size, more)
-        lines = [writer.at(begin, builder.mul(pitch, _constant(i))) for i in range(size + more)]
+        lines = [writer.at(begin, builder.mul(pitch, constant(i))) for i in range(size + more)]
         columns = []
         for j in range(size + more):
             columns.append(emitter.spread(matrix, [writer.load(writer.at(line, j * writer.lanes)) for line in lines]))
         for i in range(points):
             for j, value in enumerate(emitter.spread(matrix, [column[i] for column in columns])):
-                writer.store(value, writer.at(end, builder.mul(plane, _constant(points * i + j))))
+                writer.store(value, writer.at(end, builder.mul(plane, constant(points * i + j))))
         return context.get_dummy_value()
 
     return types.void(tile, overlap, rows, whole, whole, out, whole, whole), codegen
@@ -157,17 +144,17 @@ def gather_tile(typing_context, tile, products, products_at, plane, ends, ends_a
         points, outputs = size + TAPS - 1, matrices(size)[2]
         rows = []
         for i in range(points):
-            m = [writer.load(writer.at(begin, builder.mul(plane, _constant(points * i + j)))) for j in range(points)]
+            m = [writer.load(writer.at(begin, builder.mul(plane, constant(points * i + j)))) for j in range(points)]
             rows.append(emitter.gather(outputs, m))
         place = writer.at(writer.data(ends, ends_value), ends_at)
-        scale, shift, floor = (writer.load(writer.at(place, builder.mul(ends_row, _constant(k)))) for k in range(3))
+        scale, shift, floor = (writer.load(writer.at(place, builder.mul(ends_row, constant(k)))) for k in range(3))
         poison = writer.load(seen)
         for j in range(size):
             for i, value in enumerate(emitter.gather(outputs, [row[j] for row in rows])):
                 value = emitter.multiply_add(scale, value, shift)
                 poison = builder.fadd(poison, builder.fmul(value, writer.zero))
                 value = builder.select(builder.fcmp_ordered(">", value, floor), value, floor)
-                writer.store(value, writer.at(end, builder.mul(pitch, _constant(i)), j * writer.lanes))
+                writer.store(value, writer.at(end, builder.mul(pitch, constant(i)), j * writer.lanes))
         writer.store(poison, seen)
         return context.get_dummy_value()
 
@@ -194,20 +181,20 @@ def spread_weights(typing_context, tile, weight, weight_at, step, count, ahead, 
         end = writer.at(writer.data(out, out_value), out_at)
         starts = []
         for t in range(writer.lanes):
-            inside = builder.icmp_signed("<", _constant(t), count)
-            starts.append(writer.at(begin, builder.select(inside, builder.mul(step, _constant(t)), _constant(0))))
+            inside = builder.icmp_signed("<", constant(t), count)
+            starts.append(writer.at(begin, builder.select(inside, builder.mul(step, constant(t)), constant(0))))
         for start in starts:
-            _fetch(builder, writer.at(start, ahead))
+            writer.fetch(writer.at(start, ahead))
         taps = []
         for done in range(0, _KERNEL, writer.lanes):
             held = min(writer.lanes, _KERNEL - done)
-            taps += writer.transpose([writer.load_first(writer.at(s, done), _constant(held)) for s in starts])[:held]
+            taps += writer.transpose([writer.load_first(writer.at(s, done), constant(held)) for s in starts])[:held]
         taps = [builder.select(turned, back, tap) for tap, back in zip(taps, taps[::-1], strict=True)]
         points, matrix = size + TAPS - 1, matrices(size)[1]
         rows = [emitter.spread(matrix, taps[TAPS * i : TAPS * (i + 1)]) for i in range(TAPS)]
         for j in range(points):
             for i, value in enumerate(emitter.spread(matrix, [row[j] for row in rows])):
-                writer.store(value, writer.at(end, builder.mul(plane, _constant(points * i + j))))
+                writer.store(value, writer.at(end, builder.mul(plane, constant(points * i + j))))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -231,12 +218,12 @@ def gather_weights(typing_context, tile, sums, sums_at, plane, parts, part, out,
         begin = writer.at(writer.data(sums, sums_value), sums_at)
         end = writer.at(writer.data(out, out_value), out_at)
         points, matrix = size + TAPS - 1, matrices(size)[1]
-        places = [builder.mul(plane, _constant(p)) for p in range(points * points)]
+        places = [builder.mul(plane, constant(p)) for p in range(points * points)]
         held = [cgutils.alloca_once(builder, writer.vector) for _ in places]
         for place, variable in zip(places, held, strict=True):
             builder.store(writer.load(writer.at(begin, place)), variable)
-        with cgutils.for_range(builder, builder.sub(parts, _constant(1))) as loop:
-            later = writer.at(begin, builder.mul(builder.add(loop.index, _constant(1)), part))
+        with cgutils.for_range(builder, builder.sub(parts, constant(1))) as loop:
+            later = writer.at(begin, builder.mul(builder.add(loop.index, constant(1)), part))
             for place, variable in zip(places, held, strict=True):
                 builder.store(builder.fadd(builder.load(variable), writer.load(writer.at(later, place))), variable)
         u = [builder.load(variable) for variable in held]
@@ -252,8 +239,8 @@ def gather_weights(typing_context, tile, sums, sums_at, plane, parts, part, out,
             some = taps[done : done + writer.lanes]
             lines = writer.transpose(some + [writer.zero] * (writer.lanes - len(some)))
             for t, line in enumerate(lines):
-                with builder.if_then(builder.icmp_signed("<", _constant(t), count)):
-                    writer.store_first(line, writer.at(end, _KERNEL * t + done), _constant(len(some)))
+                with builder.if_then(builder.icmp_signed("<", constant(t), count)):
+                    writer.store_first(line, writer.at(end, _KERNEL * t + done), constant(len(some)))
         return context.get_dummy_value()
 
     return signature, codegen

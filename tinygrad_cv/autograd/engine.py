@@ -19,7 +19,8 @@ from ..kernels.fusion import run_rule
 from ..kernels.memory import owns_memory
 from .node import Node, describe_source, reachable
 
-Observer = Callable[[Node, int, Tensor], None]
+Observer = Callable[[Node, int, Tensor], None]  # (node, output slot, its complete gradient)
+Witness = Callable[[Node, list[Tensor | None]], None]  # (node, what it contributes to the gradient of each of its inputs)
 
 
 def unpack(node: Node, index: int) -> Any:
@@ -161,18 +162,19 @@ def run(
     retain_graph: bool = False,
     create_graph: bool = False,
     observer: Observer | None = None,
+    witness: Witness | None = None,
 ) -> list[tuple[Tensor, Tensor]] | dict[Any, Tensor]:
     """The gradients of sum(outputs * upstreams).
 
     Without `targets`: a list of (leaf, gradient). With them: a dict by target key (see `target_key`). `observer` sees every
-    (node, output slot, gradient) as it is complete.
+    (node, output slot, gradient) as it is complete, `witness` every (node, gradients of its inputs) before they are added up.
     """
     grad_before, quiet_before = state.grad_enabled, state.quiet
     state.grad_enabled = create_graph
     state.quiet = True
     try:
         with np.errstate(all="ignore"):
-            return _run(outputs, upstreams, targets, retain_graph, observer)
+            return _run(outputs, upstreams, targets, retain_graph, observer, witness)
     finally:
         state.grad_enabled, state.quiet = grad_before, quiet_before
 
@@ -188,6 +190,7 @@ def _run(
     targets: Sequence[Tensor] | None,
     retain_graph: bool,
     observer: Observer | None,
+    witness: Witness | None,
 ) -> list[tuple[Tensor, Tensor]] | dict[Any, Tensor]:
     anomaly = state.anomaly
     pending: dict[Node, list[Tensor | None]] = {}
@@ -235,6 +238,8 @@ def _run(
             gradients = input_gradients(node, buffers, needs)
             if anomaly:
                 _check_finite(node, buffers, gradients)
+            if witness is not None:
+                witness(node, gradients)
             for parent, slot, gradient in zip(node.parents, node.slots, gradients, strict=True):
                 if gradient is None:
                     continue

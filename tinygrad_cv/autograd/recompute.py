@@ -15,6 +15,7 @@ from typing import Any
 from .._state import state
 from .._tensor import Tensor
 from ..random import get_rng_state, set_rng_state
+from ..replay import replayable
 from .modes import enable_grad
 from .node import Node, Storage, _sequence
 
@@ -35,7 +36,9 @@ class _Region:
         self.function, self.args, self.kwargs = function, args, kwargs
         self.contexts, self.compare = contexts, compare
         self.first: list[str] | None = [] if debug else None  # the operators of the first run, for the message
-        self.rng = get_rng_state() if keep_rng else None
+        self.dice = _Dice() if keep_rng else None
+        if self.dice is not None:
+            _remember(self.dice)
         self.scope = state.scope
         self.nodes: list[Any] = []
         self.pinned: list[tuple[Storage, int, tuple[int, ...]]] = []
@@ -71,17 +74,20 @@ class _Region:
             if storage.version != version:
                 raise RuntimeError(f"checkpoint: an argument of shape {shape} was changed in place after forward; pass a clone")
         outer = state.capture, state.scope, state.anomaly, state.inference
-        rng = get_rng_state() if self.rng is not None else None
-        state.capture, state.scope, state.inference = None, self.scope, False
+        capture = state.capture
+        state.capture = None if capture is None else capture.recomputing(True)
+        state.scope, state.inference = self.scope, False
+        if self.dice is not None:
+            _rewind(self.dice)
         try:
-            if self.rng is not None:
-                set_rng_state(self.rng)
             with enable_grad():
                 _, fresh = self.run(self.contexts[1])
         finally:
+            if self.dice is not None:
+                _resume(self.dice)
+            if capture is not None:
+                capture.recomputing(False)
             state.capture, state.scope, state.anomaly, state.inference = outer
-            if rng is not None:
-                set_rng_state(rng)
         waiting = [r() for r in self.nodes]
         pairs = [(n, f) for n, f in zip(waiting, fresh, strict=False) if n is not None]
         trace = (
@@ -110,6 +116,34 @@ class _Region:
     def __del__(self) -> None:
         for storage, _, _ in self.pinned:
             storage.savers.pop(id(self), None)
+
+
+class _Dice:
+    """The state of the random numbers at the start of a region, and where they were when it was run again."""
+
+    before: Any = None
+    now: Any = None
+
+    def __eq__(self, other: object) -> bool:  # of two recordings of a call: at the same place, they do the same
+        return isinstance(other, _Dice)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@replayable
+def _remember(dice: _Dice) -> None:
+    dice.before = get_rng_state()
+
+
+@replayable
+def _rewind(dice: _Dice) -> None:
+    dice.now = get_rng_state()
+    set_rng_state(dice.before)
+
+
+@replayable
+def _resume(dice: _Dice) -> None:
+    set_rng_state(dice.now)
 
 
 def _description(node: Node) -> str:

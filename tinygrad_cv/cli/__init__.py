@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import check, evaluate, inspect, machine, new_op, train, warmup
+    from . import check, evaluate, explain, inspect, machine, new_op, profile, train, warmup
 
     parser = argparse.ArgumentParser(
         prog="tinygrad-cv",
@@ -43,12 +43,13 @@ def _parser() -> argparse.ArgumentParser:
         "  tinygrad-cv train lenet5 --seed 0 --out runs/lenet5\n"
         "  tinygrad-cv predict digit.png --model runs/lenet5/model.safetensors\n"
         "  tinygrad-cv graph lenet5 -o lenet5.svg\n"
+        '  tinygrad-cv explain "(x + y) * z" x=-2 y=5 z=-4 -o page.html\n'
         "  tinygrad-cv ops --search pool",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tinygrad-cv {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (train, evaluate, inspect, check, new_op, warmup, machine):
+    for module in (train, evaluate, inspect, explain, profile, check, new_op, warmup, machine):
         module.add_commands(commands)
     return parser
 

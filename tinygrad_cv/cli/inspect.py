@@ -16,12 +16,21 @@ def add_commands(commands: Any) -> None:
         commands,
         "graph",
         "draw the computation graph of a model",
-        ["graph lenet5 -o lenet5.svg", "graph mlp --batch 32 -o mlp.dot", "graph lenet5 --depth 1 -o overview.svg"],
+        [
+            "graph lenet5 -o lenet5.svg",
+            "graph mlp --batch 32 -o mlp.dot",
+            "graph resnet18 --depth 1 --color-by flops",
+            "graph lenet5 --graph both",
+        ],
     )
     parser.add_argument("model", help="name of an architecture, or a model.safetensors that train wrote")
     parser.add_argument("-o", "--output", metavar="FILE", help="SVG, PNG, PDF, DOT or TXT by its ending (default: MODEL.svg)")
     parser.add_argument("--batch", type=int, default=1, help="batch size of the example input (default: 1)")
     parser.add_argument("--depth", type=int, help="levels of modules to open (default: all)")
+    parser.add_argument("--graph", default="forward", help="forward, backward or both (default: forward)")
+    parser.add_argument("--color-by", help="family, time, flops, memory, saved or grad_norm")
+    parser.add_argument("--direction", default="TB", help="TB downwards, LR to the right, BT, RL (default: TB)")
+    parser.add_argument("--theme", default="light", help="light, dark (projectors) or print (default: light)")
     parser.set_defaults(run=graph)
 
     parser = add_command(
@@ -60,7 +69,8 @@ def graph(options: argparse.Namespace) -> int:
     if options.batch < 1:
         raise ValueError(f"graph: --batch must be at least 1, got {options.batch}")
     output = Path(options.output or f"{name}.svg")
-    picture = viz.draw(model, tg.zeros(options.batch, *shape), depth=options.depth)
+    looks = {name: getattr(options, name) for name in ("depth", "graph", "color_by", "direction", "theme")}
+    picture = viz.draw(model, tg.zeros(options.batch, *shape), **looks)
     picture.save(output)
     if options.json:
         print(json.dumps({"model": name, "output": str(output), "nodes": picture.node_count, "edges": picture.edge_count}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -25,6 +26,7 @@ def add_commands(commands: Any) -> None:
             "train lenet5 --out runs/lenet5 --resume",
             "train lenet5 --out runs/lenet5 --resume --epochs 12",
             "train mlp --data photos/ --epochs 20 --optimizer momentum --lr 0.01 --patience 3",
+            "train lenet5 --watch --report report.html",
         ],
     )
     parser.add_argument("model", help="name of an architecture, such as lenet5, mlp, linear_softmax, linear_svm")
@@ -45,6 +47,11 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint in --out; --epochs may be more than before"
     )
+    parser.add_argument(
+        "--report", metavar="FILE", help="write what the run did and what is wrong with it: .html, .png, .svg, .pdf or .json"
+    )
+    parser.add_argument("--watch", action="store_true", help="show curves, layers and findings in the terminal meanwhile")
+    parser.add_argument("--events", metavar="DIR", help="write TensorBoard event files (needs tensorboardX)")
     parser.set_defaults(run=run)
 
 
@@ -71,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(f"train: --{key.replace('_', '-')} must be at least 1, got {settings[key]}")
     if settings["lr"] <= 0:
         raise ValueError(f"train: --lr must be positive, got {settings['lr']}")
+    monitor = _monitor(options)
     directory = Path(options.out or Path("runs") / options.model)
     _require_writable(directory)
     options.interrupt_hint = f"; the finished epochs are in {directory}, go on with --resume"
@@ -83,6 +91,8 @@ def run(options: argparse.Namespace) -> int:
     optimizer = recipes.make_optimizer(settings["optimizer"], model.parameters(), settings["lr"], settings["weight_decay"])
     schedule = recipes.make_schedule(settings["schedule"], optimizer, settings["epochs"])
     callbacks = [train.EarlyStopping("val_loss", options.patience)] if options.patience else []
+    if monitor is not None:
+        callbacks.append(monitor)
     trainer = train.Trainer(
         model,
         optimizer,
@@ -90,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
         scheduler=schedule,
         callbacks=callbacks,
         directory=directory,
+        progress=not options.watch,
         config={
             **{name: getattr(options, name) for name in ("model", "data", "seed", "limit", "validation", "patience")},
             **{name: value for name, value in settings.items() if name != "epochs"},
@@ -99,6 +110,8 @@ def run(options: argparse.Namespace) -> int:
     validation = data.DataLoader(validation_part, 500) if validation_part is not None else None
     if options.resume and trainer.restore():
         _adjust_length(trainer, settings)
+    if monitor is not None and not trainer.epoch:
+        _try_ten(monitor, trainer, data.DataLoader(train_part, 10))
     history = trainer.fit(loader, settings["epochs"], validation)
     measured = trainer.evaluate(data.DataLoader(test_set, 500))
     seconds = time.perf_counter() - started
@@ -119,17 +132,67 @@ def run(options: argparse.Namespace) -> int:
         "weights": str(weights),
         "history": str(directory / "history.json"),
         **_pictures(model, train_set, history, directory),
+        **({} if monitor is None else _watched(monitor, options, data.DataLoader(test_set, 500), classes)),
     }
     print(
         f"{options.model}: test accuracy {100 * measured['accuracy']:.2f} % after {trainer.epoch} epochs, {seconds:.1f} s"
         + (f", at most {result['peak_memory'] / 1e6:.0f} MB of memory" if result["peak_memory"] else ""),
-        *(f"  {key}: {result[key]}" for key in ("weights", "checkpoint", "graph", "curve") if result.get(key)),
+        *(
+            f"  {key}: {result[key]}"
+            for key in ("weights", "checkpoint", "graph", "curve", "report", "events")
+            if result.get(key)
+        ),
         sep="\n",
         file=sys.stderr,
     )
     if options.json:
         print(json.dumps(result))
     return 0
+
+
+def _monitor(options: argparse.Namespace) -> Any:
+    """What --report, --watch and --events ask for, or None; every error of theirs comes before the training."""
+    if not (options.report or options.watch or options.events):
+        return None
+    from tinygrad_cv import viz
+
+    for option, ending, package, extra in (
+        (options.report, (".png", ".svg", ".pdf"), "matplotlib", "viz"),
+        (options.events, "", "tensorboardX", "tensorboard"),
+    ):
+        if option and option.lower().endswith(ending) and importlib.util.find_spec(package) is None:
+            raise ImportError(f"train: {option} is written with {package}: pip install 'tinygrad_cv[{extra}]'")
+    monitor = viz.TrainingMonitor(report=options.report, live=options.watch, title=options.model)
+    for folder in filter(None, (options.report and Path(options.report).absolute().parent, options.events)):
+        _require_writable(Path(folder))
+    return monitor
+
+
+def _try_ten(monitor: Any, trainer: Any, loader: Any) -> None:
+    """Sees whether ten examples can be learned by heart; the run that follows is the one without."""
+    import tinygrad_cv as tg
+
+    stream = tg.get_rng_state()
+    inputs, targets = next(iter(loader))
+    tg.set_rng_state(stream)
+    if len(inputs) > 1:
+        monitor.try_overfit(inputs, targets, loss=trainer.loss, model=trainer.model)
+
+
+def _watched(monitor: Any, options: argparse.Namespace, test: Any, classes: Any) -> dict[str, Any]:
+    """Writes the report (with the test set's confusion matrix) and the event files; prints what the rules found."""
+    from tinygrad_cv import viz
+
+    findings = monitor.findings()
+    print(*(findings or ["the rules found nothing wrong"]), sep="\n", file=sys.stderr)
+    written: dict[str, Any] = {"findings": [finding.rule for finding in findings]}
+    if options.report:
+        monitor.examine(test, classes)
+        monitor.save(options.report)
+        written["report"] = options.report
+    if options.events:
+        written["events"] = str(viz.write_events(monitor.recording, options.events))
+    return written
 
 
 def _adjust_length(trainer: Any, settings: dict[str, Any]) -> None:

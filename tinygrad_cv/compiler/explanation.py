@@ -50,8 +50,8 @@ class PlanReport:
 
     @property
     def fused(self) -> int:
-        """Operators that run in a loop together with another."""
-        return sum(len(s.operators) for s in self.steps if s.how == "loop" and len(s.operators) > 1)
+        """Operators that run in one loop or kernel together with another."""
+        return sum(len(s.operators) for s in self.steps if len(s.operators) > 1)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _graph(plan: Plan) -> Graph:
         ids.update({v: (node.id, slot) for slot, v in enumerate(outputs)})
 
     for number, group in enumerate(plan.groups):
-        scope = f"loop {number}" if group.loop and len(group.instructions) > 1 else ""
+        scope = f"{'loop' if group.loop else 'kernel'} {number}" if len(group.instructions) > 1 else ""
         for instruction in group.instructions:
             if instruction.kind not in ("op", "call"):
                 continue

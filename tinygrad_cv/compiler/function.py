@@ -18,6 +18,7 @@ from .._state import state
 from .._tensor import Tensor, wrap
 from ..autograd import Function, enable_grad
 from ..autograd import grad as autograd_grad
+from ..kernels.memory import release
 from ..nn import Module
 from .guards import Guards, Surroundings, modules_unchanged, settings
 from .plan import Plan
@@ -46,6 +47,7 @@ class Kind:
         self.free: list[Plan] = []
         self.problem: str | None = None
         self.leaves: tuple[Tensor, ...] = ()
+        self.saved: tuple[bool, ...] = ()  # for each argument, then each leaf, whether the backward part reads it
         self.runs = 0  # of the program
         self.forgotten = 0  # programs in a row that hardly ran
 
@@ -56,15 +58,17 @@ class Kind:
         self.program = self.guards = self.last = None
         self.plans, self.free = [], []
 
-    def take(self) -> Plan:
-        """A plan that nobody is using."""
+    def take(self, inputs: Sequence[Tensor]) -> Plan:
+        """A plan that nobody is using; one that must be made is tried with `inputs`."""
         try:
             return self.free.pop()
         except IndexError:
             pass
         assert self.program is not None
         with _building:  # kernels are watched meanwhile, which two threads cannot do at once
-            plan = Plan(self.program)
+            release()  # what calls without a plan used: a plan has memory of its own
+            plan = Plan(self.program, inputs)
+            release()
         self.plans.append(plan)
         return plan
 
@@ -120,10 +124,10 @@ class CompiledFunction:
     def _record(self, kind: Kind, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         """Runs the call as it is and records it. When two recordings agree, they become the program."""
         kind.recordings += 1
-        trace = Trace(tensors)
         others: list[Any] = []
         map_structure((args, kwargs), others.append)
         surroundings = Surroundings(self.function, others)
+        trace = Trace(tensors, surroundings.tensors)
         before_settings = settings()
         self._busy = True
         state.capture = trace
@@ -160,14 +164,20 @@ class CompiledFunction:
                 kind.program = simplify(trace, structure, gradients)
                 kind.program.open_ended = open_ended
                 kind.leaves = tuple(target for target, _ in kind.program.gradients if isinstance(target, Tensor))
-                kind.free.append(kind.take())
+                read = kind.program.read_behind()
+                places, outside = (
+                    {v.place for v in read if v.kind == "input"},
+                    {id(v.tensor) for v in read if v.kind == "state"},
+                )
+                kind.saved = (*(i in places for i in range(len(tensors))), *(id(t) in outside for t in kind.leaves))
+                kind.free.append(kind.take(tensors))
                 kind.guards = Guards(surroundings, trace, kind.plans[0])
                 kind.last = None
             elif kind.recordings >= _MOST_RECORDINGS:
                 self._give_up(kind, problem)
         elif kind.forgotten >= _MOST_FORGOTTEN:
             self._give_up(kind, "what it relies on changes from call to call (module attributes, globals or parameters)")
-        trace.forget_arrays()
+        trace.forget()
         return result
 
     def _give_up(self, kind: Kind, problem: str) -> None:
@@ -206,7 +216,7 @@ class CompiledFunction:
 
     def _run(self, kind: Kind, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         program: Any = kind.program
-        plan = kind.take()
+        plan = kind.take(tensors)
         kind.runs += 1
         if not program.differentiable:
             try:
@@ -282,8 +292,9 @@ class _Compiled(Function):
         count = plan.program.arguments
         token = wrap(np.empty(0, np.float32))  # dies when backward is through with the node, or nobody wants it any more
         weakref.finalize(token, call.kind.free.append, plan)
-        ctx.call, ctx.count = call, count
-        ctx.save_for_backward(token, *tensors)
+        ctx.call, ctx.count, ctx.saved = call, count, call.kind.saved
+        ctx.save_for_backward(token, *(t for t, saved in zip(tensors, ctx.saved, strict=True) if saved))
+        ctx.others = [(t, t._version) for t, saved in zip(tensors, ctx.saved, strict=True) if not saved]
         result = plan.run(tensors[:count])
         call.structure.append(result)
         outputs = tensors_in(result)
@@ -296,7 +307,9 @@ class _Compiled(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        _, *tensors = ctx.saved_tensors
+        _, *saved = ctx.saved_tensors
+        pinned, others = iter(saved), iter(ctx.others)
+        tensors = [next(pinned) if saved else next(others)[0] for saved in ctx.saved]
         upstreams = [grad_outputs[i] for i in ctx.wanted]
         program = ctx.call.kind.program
         plan = ctx.plan()
@@ -304,6 +317,12 @@ class _Compiled(Function):
         positions = {id(leaf): ctx.count + k for k, leaf in enumerate(ctx.call.kind.leaves)}
         if state.grad_enabled or plan is None or program is None:
             inputs = tensors[: ctx.count]
+            changed = [t.shape for t, version in ctx.others if t._version != version]
+            if changed:
+                raise RuntimeError(
+                    f"compile: a tensor of shape {changed[0]} was changed in place after forward, which must be run again for "
+                    f"second derivatives; write after backward, or to a clone"
+                )
             outputs = ctx.call.again(inputs)
             targets = [t for t in (*inputs, *ctx.call.kind.leaves) if t._requires_grad]
             grads = autograd_grad(outputs, targets, upstreams, create_graph=state.grad_enabled, allow_unused=True)

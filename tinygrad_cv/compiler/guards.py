@@ -123,6 +123,7 @@ class Surroundings:
         if isinstance(thing, Optimizer):  # the plan calls it, and it reads its options then
             for members in (thing.param_groups, *(g["params"] for g in thing.param_groups)):
                 self.containers.append((members, copy(members)))
+            self.tensors += [p for g in thing.param_groups for p in g["params"]]
             return
         if _foreign(type(thing).__module__) and not isinstance(thing, Module):
             return

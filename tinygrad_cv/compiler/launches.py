@@ -62,10 +62,11 @@ class Scratch:
 @contextmanager
 def _recording() -> Iterator[list[Launch]]:
     """Lists the kernel calls made in the block."""
+    from ..kernels import shares
     from ..kernels.jit import Kernel
 
     calls: list[Launch] = []
-    plain_call, plain_serial = Kernel.__call__, Kernel.serial
+    plain_call, plain_serial, plain_enter = Kernel.__call__, Kernel.serial, shares.enter
     depth = [0]
     thread = get_ident()
 
@@ -81,6 +82,16 @@ def _recording() -> Iterator[list[Launch]]:
 
         return call
 
+    def enter(*arguments: Any) -> None:
+        if depth[0] == 0 and get_ident() == thread:
+            calls.append((plain_enter, arguments))
+        depth[0] += 1
+        try:
+            plain_enter(*arguments)
+        finally:
+            depth[0] -= 1
+
+    shares.enter = enter  # type: ignore[assignment]
     Kernel.__call__ = noted(plain_call, "__call__")  # type: ignore[method-assign]
     Kernel.serial = noted(plain_serial, "serial")  # type: ignore[method-assign]
     state.launches = calls
@@ -88,7 +99,7 @@ def _recording() -> Iterator[list[Launch]]:
         yield calls
     finally:
         state.launches = None
-        Kernel.__call__, Kernel.serial = plain_call, plain_serial  # type: ignore[method-assign]
+        Kernel.__call__, Kernel.serial, shares.enter = plain_call, plain_serial, plain_enter  # type: ignore[method-assign]
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:

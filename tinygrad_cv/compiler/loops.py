@@ -46,7 +46,7 @@ def expression(instruction: Instruction, names: Sequence[Any], truths: Mapping[s
 
 def fusible(instruction: Instruction) -> bool:
     """Whether an instruction can be part of a loop: elementwise with a scalar expression, its operands of one floating dtype or bool."""
-    if instruction.kind != "op" or not instruction.operator.elementwise or not instruction.outputs[0].array.size:
+    if instruction.kind != "op" or not instruction.operator.elementwise or not instruction.outputs[0].size:
         return False
     kinds = {v.dtype for v in instruction.inputs if isinstance(v, Value)} | {instruction.outputs[0].dtype}
     if len(kinds - {BOOL}) > 1 or not kinds <= {*_FLOATS, BOOL}:
@@ -70,7 +70,7 @@ def summable(instruction: Instruction) -> bool:
     if value.dtype not in _FLOATS or instruction.outputs[0].dtype != value.dtype or dtype not in (None, value.dtype):
         return False
     kept = _summed_axes(instruction)
-    return value.array.size > 0 and kept > 0 and (kept == len(value.shape) or math.prod(value.shape[-kept:]) <= _LONGEST_ROW)
+    return value.size > 0 and kept > 0 and (kept == len(value.shape) or math.prod(value.shape[-kept:]) <= _LONGEST_ROW)
 
 
 def _summed_axes(instruction: Instruction) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from .values import Instruction, Value
 
@@ -12,7 +13,8 @@ _MOST_OPERANDS = 24  # arrays of one loop: more would not stay in registers and 
 class Group:
     """Instructions that run as one step, in order. `loop`: they are elementwise and become one generated loop, which may end in a sum.
 
-    Two that are no loop are an operator and what follows it in one kernel (see `Op.followed_by`).
+    Several that are no loop are an operator, `lead`, and elementwise ones before or after it that its kernel does too (see
+    `Op.followed_by` and `Op.preceded_by`).
     """
 
     def __init__(self, instructions: Sequence[Instruction], loop: bool) -> None:
@@ -24,6 +26,13 @@ class Group:
         """The sum or mean at the end of a loop, if there is one."""
         last = self.instructions[-1]
         return last if self.loop and not last.operator.elementwise else None
+
+    @property
+    def lead(self) -> Instruction:
+        """The instruction whose kernel it is, where there is no loop."""
+        if len(self.instructions) == 1:
+            return self.instructions[0]
+        return next(i for i in self.instructions if not i.operator.elementwise)
 
     def reads(self) -> list[Value]:
         """Values from outside the group, in order of use."""
@@ -57,6 +66,7 @@ def dependencies(instructions: Sequence[Instruction]) -> list[int]:
     maker: dict[Value, int] = {}
     readers: dict[int, int] = {}  # by tensor: those that read it since it was changed
     writers: dict[int, int] = {}
+    seen: dict[Value, int] = {}  # views of tensors from outside, and of which
     everywhere = 0  # the last instruction that may change anything
     effects = 0
     direct: list[int] = []
@@ -67,10 +77,13 @@ def dependencies(instructions: Sequence[Instruction]) -> list[int]:
                 continue
             if value in maker:
                 mask |= 1 << maker[value]
-            if value.kind in ("state", "gradient"):
-                key = id(value.tensor)
-                mask |= writers.get(key, 0)
-                readers[key] = readers.get(key, 0) | 1 << position
+            read = id(value.tensor) if value.kind in ("state", "gradient") else seen.get(value)
+            if read is not None:
+                mask |= writers.get(read, 0)
+                readers[read] = readers.get(read, 0) | 1 << position
+                view = instruction.kind == "op" and (instruction.operator.view or instruction.view)
+                if view and value is instruction.inputs[0]:
+                    seen.update(dict.fromkeys(instruction.outputs, read))
         changed = _touches(instruction)
         if changed is None:
             mask |= (1 << position) - 1
@@ -124,10 +137,10 @@ def group(
         member.append(1 << position)
         for output in instruction.outputs:
             maker[output] = position
-        p = _leader(instruction, instructions, maker, consumers, member)
-        if p >= 0:
-            _merge(instructions, before, member, p, position)
-            fused[position] = fused[position] and member[position] == 1 << position
+        p = _partner(position, instructions, maker, consumers, member, fused)
+        if p >= 0 and _merge(instructions, before, member, p, position):
+            for q in _bits(member[position]):
+                fused[q] = False
             continue
         if not fused[position]:
             p = maker.get(instruction.inputs[0], -1) if instruction.inputs else -1
@@ -145,27 +158,64 @@ def group(
     return _emit(instructions, before, member, fused)
 
 
-def _leader(
-    instruction: Instruction, instructions: Sequence[Instruction], maker: Mapping[Value, int], consumers: Mapping[Value, int],
-    member: Sequence[int],
+def _partner(
+    position: int, instructions: Sequence[Instruction], maker: Mapping[Value, int], consumers: Mapping[Value, int],
+    member: Sequence[int], fused: Sequence[bool],
 ) -> int:  # fmt: skip
-    """The position of the operator that has a kernel for itself and this instruction together, if nobody else wants its result; else -1."""
-    if instruction.kind != "op" or len(instruction.inputs) != 1 or not isinstance(instruction.inputs[0], Value):
+    """A position in the group that has a kernel for all of itself and the instruction at `position` together; -1 if there is none."""
+    instruction = instructions[position]
+    if instruction.kind != "op":
         return -1
-    value = instruction.inputs[0]
-    p = maker.get(value, -1)
-    if p < 0 or instructions[p].kind != "op" or instruction.name not in instructions[p].operator.followed_by:
+    if instruction.operator.preceded_by and isinstance(instruction.inputs[0], Value):
+        p = maker.get(instruction.inputs[0], -1)
+        if p < 0 or not fused[p]:
+            return -1
+        chain = [instructions[q] for q in _bits(member[p])]
+        linked = all(a.outputs[0] is b.inputs[0] for a, b in pairwise([*chain, instruction]))
+        return p if linked and _done_with(instruction.operator.preceded_by, chain, consumers, member[p]) else -1
+    if not instruction.operator.elementwise:
         return -1
-    alone = consumers[value] == 1 << len(member) - 1 and value is instructions[p].outputs[0] and member[p] == 1 << p
-    return p if alone else -1
+    for value in instruction.inputs:
+        p = maker.get(value, -1) if isinstance(value, Value) else -1
+        if p < 0 or consumers[value] != 1 << position:
+            continue
+        lead, *chain = [instructions[q] for q in _bits(member[p])]
+        others = [v for v in instruction.inputs if v is not value]
+        if value is not (chain[-1] if chain else lead).outputs[0] or len(others) != len(instruction.inputs) - 1:
+            continue
+        # What a loop makes for this instruction alone is better kept in that loop.
+        waiting = [
+            v for v in others if isinstance(v, Value) and v in maker and fused[maker[v]] and consumers[v] == 1 << position
+        ]
+        known = lead.operator.followed_by if lead.kind == "op" else {}
+        if not waiting and _done_with(known, [*chain, instruction], consumers, member[p] | 1 << position):
+            return p
+    return -1
 
 
-def _merge(instructions: Sequence[Instruction], before: list[int], member: list[int], a: int, b: int) -> None:
-    """Puts two groups together, unless something outside of them would have to run between their parts."""
+def _done_with(known: Mapping[str, str], chain: Sequence[Instruction], consumers: Mapping[Value, int], member: int) -> bool:
+    """Whether `known` has this chain of elementwise operators, all on arrays of one shape and dtype and with settings at their
+    defaults, and nobody else wants what lies between them."""
+    if " ".join(i.name for i in chain) not in known or any(consumers[i.outputs[0]] & ~member for i in chain[:-1]):
+        return False
+    last = chain[-1].outputs[0]
+    alike = all(isinstance(v, Value) and v.shape == last.shape and v.dtype == last.dtype for i in chain for v in i.inputs)
+    return alike and all(map(_at_defaults, chain))
+
+
+def _at_defaults(instruction: Instruction) -> bool:
+    """Whether an operator's settings are their defaults; `inplace` changes no result."""
+    parameters = instruction.operator.own_signature.parameters
+    settings = zip(instruction.operator.attr_params, instruction.attributes, strict=True)
+    return all(name == "inplace" or value == parameters[name].default for name, value in settings)
+
+
+def _merge(instructions: Sequence[Instruction], before: list[int], member: list[int], a: int, b: int) -> bool:
+    """Puts two groups together, unless something outside of them would have to run between their parts; returns whether it did."""
     union = member[a] | member[b]
     above = (before[a] | before[b]) & ~union
     if any(before[x] & union for x in _bits(above)):
-        return
+        return False
     parts = [instructions[p] for p in _bits(union)]
     together = Group(parts, True)
     reads = together.reads()
@@ -173,12 +223,13 @@ def _merge(instructions: Sequence[Instruction], before: list[int], member: list[
         len(reads) + len(parts) > _MOST_OPERANDS
         or len({v.dtype for v in (*reads, *together.makes()) if v.dtype.kind == "f"}) > 1
     ):
-        return
+        return False
     for p in _bits(union):
         member[p], before[p] = union, above
     for x in range(len(member)):
         if not union >> x & 1 and before[x] & union:
             before[x] |= union | above
+    return True
 
 
 def _emit(instructions: Sequence[Instruction], before: list[int], member: list[int], fused: Sequence[bool]) -> list[Group]:

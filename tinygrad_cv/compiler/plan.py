@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from .._state import state
 from .._tensor import Lent, Tensor, wrap
 from ..dispatch import make_runner
 from ..kernels import enabled, numba_available, threads
-from ..kernels.memory import aligned, empty
+from ..kernels.memory import aligned, copied, empty
 from ..replay import choose
 from .launches import Scratch, record
 from .loops import Loop, fusible, summable
@@ -24,12 +25,16 @@ from .values import Instruction, Item, Value, map_structure
 class Plan:
     """A program made ready: `run(inputs)` computes it in memory of its own.
 
+    inputs: arguments to try it with. Making a step runs it, so that the next one is made with values that it may meet; what a step
+    would change outside is left alone.
+
     steps: what is done, in order. last: the number of the step after which a value's place is free again. planned, unshared: bytes
     of the block in which values live, and what they would take without sharing places. scratch: bytes that kernels use in between.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, inputs: Sequence[Tensor]) -> None:
         self.program = program
+        self._examples = inputs
         looped, summed = (fusible, summable) if numba_available() and enabled() else (_never, _never)
         self.groups = group(program.instructions, looped, summed, [*program.results(), *(v for _, v in program.gradients)])
         self._boundary = next((i for i, g in enumerate(self.groups) if g.instructions[0].kind == "boundary"), len(self.groups))
@@ -51,9 +56,10 @@ class Plan:
         try:
             with np.errstate(all="ignore"):
                 self._place()
-                self.steps = [self._step(g) for g in self.groups]
+                self.steps = [self._tried(self._step(g)) for g in self.groups]
         finally:
             state.capture, state.grad_enabled, state.quiet = outer
+        self._examples = ()
         self.scratch = self._scratch.nbytes
         self._lent = {id(array): leaf for leaf, array in self._lend}
         self._calls = [c for s in self.steps[: self._boundary] for c in s.calls]
@@ -90,7 +96,7 @@ class Plan:
     def run_backward(self, upstreams: Sequence[Tensor]) -> list[Tensor]:
         """The gradients listed in `program.gradients`, from those of the results, after `run`. May be called several times."""
         self._run([(slot, upstreams[i]) for slot, i in self._upstream_slots], self._backward_calls)
-        return [wrap(self.array(v).copy()) for _, v in self.program.gradients]
+        return [wrap(copied(self.array(v))) for _, v in self.program.gradients]
 
     def _run(self, filled: Sequence[tuple[np.ndarray, Tensor]], calls: Sequence[Any]) -> None:
         outer = state.capture, state.grad_enabled, state.quiet
@@ -117,7 +123,7 @@ class Plan:
             return value.tensor
         array = self.array(value)
         leaf = self._lent.get(id(array))
-        return wrap(array.copy()) if leaf is None else leaf.grad
+        return wrap(copied(array)) if leaf is None else leaf.grad
 
     # Places -----------------------------------------------------------------------------------------------------------
 
@@ -154,7 +160,7 @@ class Plan:
         self.planned, self.unshared = layout.size, layout.total
         block = aligned(layout.size)
         for value, offset in layout.offsets.items():
-            self._arrays[value] = block[offset : offset + value.array.nbytes].view(value.dtype).reshape(value.shape)
+            self._arrays[value] = block[offset : offset + value.nbytes].view(value.dtype).reshape(value.shape)
         self._root = root
         self.last = {v: last[r] for v, r in ((v, root.get(v, v)) for g in self.groups for v in g.makes()) if r in last}
 
@@ -203,8 +209,13 @@ class Plan:
         for g in self.groups:
             wanted.update(g.reads())
             if not g.loop:
-                wanted.update(g.instructions[-1].outputs)
+                wanted.update(self._given(g))
         return wanted
+
+    def _given(self, g: Group) -> list[Value]:
+        """What the kernel of a group that is no loop gives, besides a first operand that others want too."""
+        last = g.instructions[-1].outputs
+        return [*last, *g.lead.outputs[1:]] if last is not g.lead.outputs else list(last)
 
     def array(self, value: Value) -> np.ndarray:
         """Where a value is while the plan runs."""
@@ -213,12 +224,13 @@ class Plan:
             if value.kind == "state":
                 found = value.tensor._data  # type: ignore[union-attr]
             elif value.kind in ("input", "gradient"):
-                found = aligned(value.array.nbytes).view(value.dtype).reshape(value.shape)
-                found[...] = value.array
+                found = aligned(value.nbytes).view(value.dtype).reshape(value.shape)
+                found[...] = self._example(value)
                 if value.kind == "gradient":
                     self._gradient_slots.append((found, value.tensor))  # type: ignore[arg-type]
             elif value.kind == "constant":
-                found = value.array
+                assert value.elements is not None
+                found = value.elements
             else:
                 raise AssertionError(f"{value} has no place")
             self._arrays[value] = found
@@ -230,7 +242,7 @@ class Plan:
         if g.loop:
             return self._loop(g)
         if len(g.instructions) > 1:
-            return self._followed(g)
+            return self._together(g)
         (instruction,) = g.instructions
         if instruction.kind == "boundary":
             return Step("boundary", g, [])
@@ -258,41 +270,64 @@ class Plan:
                 return Step("view", g, [])
             for value, out in zip(instruction.outputs, outs, strict=True):
                 self._arrays[value] = np.empty(out.shape, out.dtype)
-        self._load(instruction)
         run = op.run or make_runner(op)
         op.run = run
         places = [self._arrays[v] for v in instruction.outputs]
         checks = self._checks(instruction)
+        for function, arguments in checks:
+            function(*arguments)
         if op.into and (call := writing(op, op.into, arrays, attributes, places[0])) is not None:
             return Step("operator", g, [*checks, call])
         whole = (run, arrays, attributes, places)
         if op.view or instruction.view or op.random or not numba_available() or op.kernel("cpu") is None:
             return Step("operator", g, [*checks, (compute, whole)])
-        return self._by_launches(g, instruction, whole, checks)
+        return self._by_launches(g, instruction.inputs, whole, checks)
 
-    def _followed(self, g: Group) -> Step:
-        """An operator and the one that follows it, by a kernel that does both."""
-        first, second = g.instructions
-        arrays = tuple(self.array(v) if isinstance(v, Value) else v for v in first.inputs)
-        op, attributes = first.operator, first.attributes
-        self._load(first)
-        place = self._arrays[second.outputs[0]]
-        path = op.followed_by[second.name]
-        if (call := writing(op, path, arrays, attributes, place)) is not None:
+    def _together(self, g: Group) -> Step:
+        """An operator and the elementwise ones before or after it, by a kernel that does them all."""
+        lead, reads = g.lead, g.reads()
+        at = g.instructions.index(lead)
+        ahead, behind = g.instructions[:at], g.instructions[at + 1 :]
+        op, attributes = lead.operator, lead.attributes
+        path = (op.preceded_by if ahead else op.followed_by)[" ".join(i.name for i in ahead or behind)]
+        own = {o for i in g.instructions for o in i.outputs}
+        outside = [v for i in ahead or behind for v in i.inputs if v not in own]
+        more: dict[str, Any] = {}
+        inputs = lead.inputs
+        outs = self._given(g)
+        if ahead:
+            first, *outside = outside
+            inputs = (first, *inputs[1:])
+            more["keep"] = ahead[-1].outputs[0] in self._arrays
+            outs += [ahead[-1].outputs[0]] * more["keep"]
+        if outside:
+            more["others"] = tuple(map(self.array, outside))
+        arrays = tuple(self.array(v) if isinstance(v, Value) else v for v in inputs)
+        places = [self._arrays[v] for v in outs]
+        if len(places) == 1 and not more and (call := writing(op, path, arrays, attributes, places[0])) is not None:
             return Step("operator", g, [call])
         together = found(path)
-        one, other = op.run or make_runner(op), second.operator.run or make_runner(second.operator)
 
         def run(arrays: tuple[Any, ...], attributes: tuple[Any, ...]) -> Any:
-            out = NotImplemented if takes_out(together) else op.bind(together, arrays, attributes)
-            return other((one(arrays, attributes),), second.attributes) if out is NotImplemented else out
+            out = NotImplemented if takes_out(together) else op.bind(functools.partial(together, **more), arrays, attributes)
+            return self._one_by_one(g, outs) if out is NotImplemented else out
 
-        return self._by_launches(g, first, (run, arrays, attributes, [place]), [])
+        return self._by_launches(g, reads, (run, arrays, attributes, places), [])
 
-    def _by_launches(self, g: Group, instruction: Instruction, whole: Any, checks: list[Any]) -> Step:
+    def _one_by_one(self, g: Group, outs: Sequence[Value]) -> tuple[np.ndarray, ...]:
+        """What the operators of a group give, each by itself."""
+        made: dict[Value, np.ndarray] = {}
+        for i in g.instructions:
+            arrays = tuple((made[v] if v in made else self.array(v)) if isinstance(v, Value) else v for v in i.inputs)
+            i.operator.run = i.operator.run or make_runner(i.operator)
+            result = i.operator.run(arrays, i.attributes)
+            made.update(zip(i.outputs, result if isinstance(result, tuple) else (result,), strict=True))
+        return tuple(made[v] for v in outs)
+
+    def _by_launches(self, g: Group, reads: Sequence[Any], whole: Any, checks: list[Any]) -> Step:
         """The step of a heavy operator: the kernel calls that it makes, or itself where they alone do not do it."""
         run, arrays, attributes, places = whole
-        launches = record(lambda: run(arrays, attributes), places, lambda: self._shake(instruction), self._scratch)
+        launches = record(lambda: run(arrays, attributes), places, lambda: self._shake(reads), self._scratch)
         if launches is None:
             return Step("operator", g, [*checks, (compute, whole)])
         if any(function is choose for function, _ in launches):
@@ -313,20 +348,34 @@ class Plan:
             return []
         return [(op.bind, (op.prepare, tensors, instruction.attributes))]
 
-    def _load(self, instruction: Instruction) -> None:
-        """Puts the recorded values where the instruction reads them."""
-        for value in instruction.inputs:
-            if isinstance(value, Value) and value.kind == "computed":
-                root = self._root.get(value, value)
-                if root.kind == "computed":
-                    self._arrays[root][...] = root.array
+    def _example(self, value: Value) -> Any:
+        """Elements that an input, a gradient or the result of a call may have when the plan runs."""
+        if value.kind == "input":
+            return self._examples[value.place]._data if value.place < self._count else 1
+        if value.kind == "gradient":
+            grad = value.tensor._grad  # type: ignore[union-attr]
+            return 0.5 if grad is None else grad.array if isinstance(grad, Lent) else grad._data
+        if value.example is not None:
+            return value.example
+        return 0.5 if value.dtype.kind == "f" else 0
 
-    def _shake(self, instruction: Instruction) -> Callable[[], None]:
-        """Gives everything the instruction reads other values, floats between half of what they were and all of it, so that they stay
+    def _tried(self, step: Step) -> Step:
+        """The step, run once, unless it does more than to compute values."""
+        first = step.group.instructions[0]
+        if step.how == "call" or (first.kind == "op" and first.operator.random):
+            for value in first.outputs:
+                self._arrays[value][...] = self._example(value)
+        elif step.how not in ("store", "gradient", "boundary"):
+            for function, arguments in step.calls:
+                function(*arguments)
+        return step
+
+    def _shake(self, reads: Sequence[Any]) -> Callable[[], None]:
+        """Gives everything that is read other values, floats between half of what they were and all of it, so that they stay
         where its function is defined; returns what puts them back."""
         moved: list[tuple[np.ndarray, np.ndarray]] = []
         seen: set[int] = set()
-        for value in instruction.inputs:
+        for value in reads:
             if not isinstance(value, Value):
                 continue
             array = self.array(self._root.get(value, value))

@@ -10,8 +10,6 @@ import numpy as np
 from .trace import Trace
 from .values import Instruction, Item, Value, map_structure
 
-_MOST_FOLDED = 1 << 16  # elements: larger results of constants are computed where they are needed
-
 
 class Program:
     """Instructions in order, with what they read from outside and what the call returns.
@@ -39,6 +37,20 @@ class Program:
     def differentiable(self) -> bool:
         """Whether there is a backward part, to be run when the gradients of the results are known."""
         return any(i.kind == "boundary" for i in self.instructions)
+
+    def read_behind(self) -> set[Value]:
+        """The inputs and tensors from outside that the part behind the boundary reads, themselves or as views."""
+        roots: dict[Value, Value] = {}
+        found: set[Value] = set()
+        behind = False
+        for i in self.instructions:
+            behind = behind or i.kind == "boundary"
+            read = [roots.get(v, v) for v in i.inputs if isinstance(v, Value)]
+            if behind:
+                found.update(v for v in read if v.kind in ("input", "state"))
+            if read and i.kind == "op" and (i.operator.view or i.view):
+                roots.update(dict.fromkeys(i.outputs, read[0]))
+        return found
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self.instructions))
@@ -110,7 +122,7 @@ def same(a: Any, b: Any) -> bool:
         if a.kind != b.kind or a.index != b.index or a.shape != b.shape or a.dtype != b.dtype or a.place != b.place:
             return False
         if a.kind == "constant":
-            return bool(np.array_equal(a.array, b.array, equal_nan=a.dtype.kind == "f"))
+            return _same_elements(a.elements, b.elements)
         return a.kind not in ("state", "gradient") or a.tensor is b.tensor
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return type(a) is type(b) and a.dtype == b.dtype and np.array_equal(a, b)
@@ -126,6 +138,10 @@ def same(a: Any, b: Any) -> bool:
         return False
 
 
+def _same_elements(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+
+
 # Less to do ------------------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +155,7 @@ def _key(instruction: Instruction, inputs: Sequence[Any]) -> Any:
             described.append((attribute.shape, str(attribute.dtype), attribute.tobytes()))  # type: ignore[arg-type]
         else:
             described.append((type(attribute), repr(attribute) if isinstance(attribute, float) else attribute))  # type: ignore[arg-type]
-    key = (instruction.operator.name, tuple(described))
+    key = (instruction.operator.name, instruction.again, tuple(described))
     try:
         hash(key)
     except TypeError:
@@ -166,9 +182,9 @@ def simplify(trace: Trace, result: Any, gradients: Sequence[tuple[Any, Value]] =
         inputs = tuple(map(current, old.inputs))
         if old.kind == "op":
             values = [i for i in inputs if isinstance(i, Value)]
-            if all(v.kind == "constant" for v in values) and sum(o.array.size for o in old.outputs) <= _MOST_FOLDED:
+            if all(v.kind == "constant" for v in values) and all(o.elements is not None for o in old.outputs):
                 for output in old.outputs:
-                    output.kind, output.array = "constant", output.array.copy()
+                    output.kind = "constant"
                 folded += 1
                 continue
             key = _key(old, inputs)
@@ -186,6 +202,7 @@ def simplify(trace: Trace, result: Any, gradients: Sequence[tuple[Any, Value]] =
                 scope=old.scope,
                 source=old.source,
                 view=old.view,
+                again=old.again,
             )
             if key is not None:
                 known[key] = new

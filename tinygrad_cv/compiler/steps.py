@@ -42,9 +42,9 @@ class Layout:
         placed: list[tuple[int, int, int, int]] = []  # offset, end, first step, last step
         self.size = 0
         self.total = 0
-        for value in sorted(lives, key=lambda v: (-v.array.nbytes, v.index)):
+        for value in sorted(lives, key=lambda v: (-v.nbytes, v.index)):
             first, last = lives[value]
-            size = -(-max(value.array.nbytes, 1) // _LINE) * _LINE
+            size = -(-max(value.nbytes, 1) // _LINE) * _LINE
             self.total += size
             offset = 0
             for start, end, *_ in sorted(p for p in placed if p[2] <= last and first <= p[3]):

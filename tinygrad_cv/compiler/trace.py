@@ -1,11 +1,13 @@
 """Recording one call: the operators it ran and what it did beside them, as instructions over values.
 
 A Trace is a `graph.Capture`. It knows a tensor by the node that made it or by its array, and so follows values through backward passes,
-in-place writes and optimizer steps. What it cannot follow it names (`Trace.problem`); the call itself runs as ever.
+in-place writes and optimizer steps. What it cannot follow it names (`Trace.problem`); the call itself runs as ever, and its arrays live
+no longer than they do without a recording.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +21,10 @@ from .._tensor import Tensor, wrap
 from ..autograd.node import Constant, Node, source_line, source_location
 from ..dispatch import user_frame
 from ..graph import Capture
-from .values import Instruction, Item, Value, map_structure, tensors_in
+from ..registry import get as get_operator
+from .values import ByArray, Instruction, Item, Value, map_structure, tensors_in
+
+_MOST_FOLDED = 1 << 16  # elements: larger results of constants are computed where they are needed
 
 
 class Number(float):
@@ -56,29 +61,30 @@ class Trace(Capture):
 
     keeps_leaves = False
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, inputs: Sequence[Tensor], reachable: Sequence[Tensor] = ()) -> None:
         super().__init__(values=False)
+        self._reachable = reachable  # tensors from outside, whose gradients may be used before they are
         self.values: list[Value] = []
         self.instructions: list[Instruction] = []
         self.problem: str | None = None
         self.inputs = [self._new("input", t._data, t, i) for i, t in enumerate(inputs)]
         self.arguments = len(self.inputs)
-        self._arrays: dict[int, Value] = {}
-        self._outputs: dict[Node, tuple[Value, ...]] = {}
+        self._arrays: ByArray[Value] = ByArray()
+        self._outputs: weakref.WeakKeyDictionary[Node, tuple[Value, ...]] = weakref.WeakKeyDictionary()
         self._given: dict[tuple[Node, int], Value] = {}
-        self._made: list[np.ndarray] = []
-        self._viewed: set[int] = set()  # arrays of which a view was taken
         self._results: list[weakref.ref[Tensor]] = []
         self._leaves: dict[int, Tensor] = {}
         self.numbers: list[Number] = []
+        self._regions = [0]  # numbers of the checkpointed regions that are being run again, the innermost last
+        self._most_regions = 0
         self.entry: dict[
             int, tuple[Tensor, bool]
         ] = {}  # leaves whose first assigned gradient depends on there being none before
-        self._outside: dict[int, Value] = {}  # what arrays from outside were when last read or written
+        self._outside: ByArray[Value] = ByArray()  # what arrays from outside were when last read or written
         for value in self.inputs:
             tensor: Any = value.tensor
-            self._arrays.setdefault(id(tensor._data), value)
-            self._outside.setdefault(id(tensor._data), value)
+            if self._arrays.get(tensor._data) is None:
+                self._arrays[tensor._data] = self._outside[tensor._data] = value
             if tensor._node is not None:
                 self._given[tensor._node, tensor._slot] = value
             elif tensor._requires_grad:
@@ -99,30 +105,39 @@ class Trace(Capture):
         if any([isinstance(a, Number) for a in node.attrs]):
             self.give_up("a number from .item() is computed with")
         if not hasattr(op, "run"):  # a Function: its operators have been recorded one by one
-            known = [self._arrays.get(id(o._data)) for o in outputs]
+            known = [self._arrays.get(o._data) for o in outputs]
             if any(v is None for v in known):
                 self.give_up(f"{op.name} computes outside of the operators")
                 return
             self._outputs[node] = tuple(known)  # type: ignore[arg-type]
+            self._results += map(weakref.ref, outputs)
+            return
+        if op.name == "view_scatter" and (whole := self._arrays.get(outputs[0]._data)) is not None:
+            self._outputs[node] = (whole,)  # the history of a write to a view, of which `wrote` has been told
             return
         if op.values_shape:
             self.give_up(f"the shape of what {op.name} gives depends on values")
         values = tuple(self._new("computed", o._data) for o in outputs)
         source = source_location(node)
         first = inputs[0] if inputs else None
-        shared = isinstance(first, Value) and all([np.may_share_memory(o._data, first.array) for o in outputs])
+        memory = first.memory if isinstance(first, Value) else None
+        shared = memory is not None and all([np.may_share_memory(o._data, memory) for o in outputs])
         view = shared and op.name != "setitem"  # which is recorded as done in place
         self.instructions.append(
-            Instruction("op", inputs, values, operator=op, attributes=node.attrs, scope=node.scope, source=source, view=view)
-        )
+            Instruction(
+                "op", inputs, values, operator=op, attributes=node.attrs, scope=node.scope, source=source, view=view,
+                again=self._regions[-1],
+            )
+        )  # fmt: skip
         self._outputs[node] = values
+        constant = all([v.elements is not None for v in inputs if isinstance(v, Value)])
+        constant = constant and sum(v.size for v in values) <= _MOST_FOLDED
+        constant = constant and not op.random and op.name != "setitem"  # which is recorded before it is done
         for tensor, value in zip(outputs, values, strict=True):
-            self._arrays[id(tensor._data)] = value
+            self._arrays[tensor._data] = value
             self._results.append(weakref.ref(tensor))
-        if view and isinstance(first, Value):
-            self._viewed.add(id(first.array))
-            self._viewed.update(id(t._base._data) for t in outputs if t._base is not None)
-            self._viewed.update(id(v.array) for v in values)
+            if constant:
+                value.elements = tensor._data.copy()  # now: it may be written to
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = map_structure((args, kwargs), lambda v: list(v) if hasattr(v, "__next__") else v)
@@ -140,7 +155,9 @@ class Trace(Capture):
             if not isinstance(v, Tensor):
                 return v
             value = self._new("computed", v._data)
-            self._arrays[id(v._data)] = value
+            if value.dtype.kind != "f":
+                value.example = v._data.copy()
+            self._arrays[v._data] = value
             self._results.append(weakref.ref(v))
             made.append(value)
             return value
@@ -161,41 +178,82 @@ class Trace(Capture):
             )
         )
         # It may have changed what lies outside: from here on that is read anew.
-        touched = {id(v.array) for v in inputs} if getattr(function, "local", False) else self._arrays.keys()
-        self._arrays = {k: v for k, v in self._arrays.items() if k not in touched or v.kind not in ("state", "gradient")}
-        for leaf in self._leaves.values():
-            if leaf._grad is not None:
-                self._arrays.pop(id(leaf._grad._data), None)
+        touched = {id(v.memory) for v in inputs} if getattr(function, "local", False) else None
+        grads = {id(leaf._grad._data) for leaf in self._leaves.values() if isinstance(leaf._grad, Tensor)}
+        self._arrays.forget(
+            lambda a, v: id(a) in grads or (v.kind in ("state", "gradient") and (touched is None or id(a) in touched))
+        )
         return result
 
     def made(self, tensor: Tensor) -> None:
-        self._made.append(tensor._data)  # alive, so that nothing else gets its id
-        self._arrays[id(tensor._data)] = self._new("constant", tensor._data.copy())  # the tensor may be written to
+        self._arrays[tensor._data] = self._new("constant", tensor._data.copy())  # the tensor may be written to
 
     def wrote(self, target: Tensor, result: Tensor) -> None:
         if self.problem is not None:
             return
         value = self._of_tensor(result)
-        if target._base is not None or id(target._data) in self._viewed:
-            self.give_up("it writes in place to a tensor that has views")
-            return
-        known = self._outside.get(id(target._data)) or self._of_tensor(target)
+        moves = state.grad_enabled and result._node is not None  # the history of target
+        base = target if target._base is None else target._base
+        memory = base._data
+        known = self._outside.get(memory) or self._of_tensor(base)
         if known.kind == "input":
             self.give_up("it writes to one of its arguments")
-        elif known.kind in ("state", "gradient"):
-            if any([np.may_share_memory(v.array, target._data) for v in self.inputs]):
+            return
+        sharing = [t for t in self._alive() if t is not target and t is not base and t._storage is target._storage]
+        views = [t for t in sharing if t._data is not memory]
+        if any([t._base is None or t._base._data is not memory for t in views]):
+            self.give_up("it writes in place to a tensor that has views")
+            return
+        if base is not target:
+            scatter = Instruction(
+                "op", (self._of_tensor(base), value), (self._new("computed", memory),), operator=get_operator("view_scatter"),
+                attributes=(target._view_chain,), scope=state.scope, source=_location(),
+            )  # fmt: skip
+            self.instructions.append(scatter)
+            self._name(target, value, moves)
+            (value,) = scatter.outputs
+        if known.kind == "state":
+            if any([np.may_share_memory(v.tensor._data, memory) for v in self.inputs if v.tensor is not None]):
                 self.give_up("it writes to memory of one of its arguments")
             self.instructions.append(Instruction("store", (known, value), source=_location()))
-            after = self._new(known.kind, target._data, known.tensor)
-            self._arrays[id(target._data)] = self._outside[id(target._data)] = after
-        else:
-            self._arrays[id(target._data)] = value
-            for node, values in self._outputs.items():  # under no_grad, or through detach(), a tensor's node stays
-                if known in values:
-                    self._outputs[node] = tuple(value if v is known else v for v in values)
-            for leaf in self._leaves.values():
-                if isinstance(leaf._grad, Tensor) and leaf._grad._data is target._data:
-                    self.instructions.append(Instruction("gradient", (value,), leaf=leaf, source=_location()))
+            value = self._outside[memory] = self._new("state", memory, known.tensor)
+        for leaf in self._leaves.values():
+            if isinstance(leaf._grad, Tensor) and np.may_share_memory(leaf._grad._data, memory):
+                if leaf._grad._data is not memory:
+                    self.give_up("it writes in place to memory of which a gradient is a view")
+                self.instructions.append(Instruction("gradient", (value,), leaf=leaf, source=_location()))
+        self._name(base, value, moves and base is target)
+        for tensor in [t for t in sharing if t._data is memory]:
+            self._name(tensor, value)
+        for view in views:
+            self._name(view, self._seen_through(value, memory, view._view_chain))
+
+    def _alive(self) -> list[Tensor]:
+        """The tensors that operators of the call made and that are still there."""
+        found = [(r, t) for r in self._results if (t := r()) is not None]
+        self._results = [r for r, _ in found]
+        return [t for _, t in found]
+
+    def _name(self, tensor: Tensor, value: Value, moves: bool = False) -> None:
+        """From now on `tensor`, whose memory was written to, is `value`. moves: it is about to get another node."""
+        self._arrays[tensor._data] = value
+        node = tensor._node
+        values = None if node is None or moves else self._outputs.get(node)
+        if node is not None and values is not None:
+            self._outputs[node] = tuple(value if i == tensor._slot else v for i, v in enumerate(values))
+
+    def _seen_through(self, value: Value, array: np.ndarray, chain: Sequence[tuple[Any, tuple[Any, ...]]]) -> Value:
+        """The view of `value`, which is `array` here, that the operators of `chain` take."""
+        for operator, attributes in chain:
+            array = operator.bind(operator.reference, (array,), attributes)
+            seen = self._new("computed", array)
+            self.instructions.append(
+                Instruction(
+                    "op", (value,), (seen,), operator=operator, attributes=attributes, scope=state.scope, source=_location(), view=True
+                )
+            )  # fmt: skip
+            value = seen
+        return value
 
     def gradient(self, leaf: Tensor, value: Tensor | None) -> None:
         if self.problem is not None:
@@ -212,6 +270,14 @@ class Trace(Capture):
             self.entry.setdefault(id(leaf), (leaf, False))
         self._leaves[id(leaf)] = leaf
         self.instructions.append(Instruction("gradient", () if given is None else (given,), leaf=leaf, source=_location()))
+
+    def recomputing(self, begins: bool) -> Capture | None:
+        if begins:
+            self._most_regions += 1
+            self._regions.append(self._most_regions)
+        else:
+            self._regions.pop()
+        return self
 
     def left(self, tensor: Tensor | None, how: str) -> None:
         self.give_up(f"the values of a tensor go to {how}" if tensor is not None else how)
@@ -240,7 +306,7 @@ class Trace(Capture):
         for i, output in enumerate(outputs):
             upstream = wrap(np.ones(output._data.shape, output._data.dtype))
             value = self._new("input", upstream._data, upstream, count + i)
-            self._arrays[id(upstream._data)] = value
+            self._arrays[upstream._data] = value
             self.inputs.append(value)
             upstreams.append(upstream)
         given: list[tuple[Tensor, int]] = [(v.tensor, v.place) for v in self.inputs[:count] if v.tensor is not None]
@@ -289,11 +355,11 @@ class Trace(Capture):
             values = self._outputs.get(tensor._node)
             if values is not None:
                 return values[tensor._slot]
-        value = self._arrays.get(id(tensor._data))
+        value = self._arrays.get(tensor._data)
         if value is not None:
             return value
-        known = self._outside.get(id(tensor._data))
-        owner = next((leaf for leaf in self._leaves.values() if leaf._grad is tensor), None)
+        known = self._outside.get(tensor._data)
+        owner = next((t for t in (*self._leaves.values(), *self._reachable) if t._grad is tensor), None)
         if known is not None and known.kind != "input":  # it may have been written to since it was last read
             value = self._new(known.kind, tensor._data, known.tensor)
         elif owner is not None:
@@ -302,20 +368,30 @@ class Trace(Capture):
             value = self._new("state", tensor._data, tensor)
             if tensor._requires_grad and tensor._node is None:
                 self._leaves[id(tensor)] = tensor
-        self._arrays[id(tensor._data)] = self._outside[id(tensor._data)] = value
+        self._arrays[tensor._data] = self._outside[tensor._data] = value
         return value
 
-    def forget_arrays(self) -> None:
-        """Lets go of what was computed; arrays of the same shapes that take no memory stand for it from now on."""
+    def forget(self) -> None:
+        """Lets go of what the call computed and of its arguments; of the latter the names and shapes stay."""
         for value in self.values:
-            if value.kind in ("computed", "input", "gradient"):
-                number = np.asarray(0.5 if value.dtype.kind == "f" else 0, value.dtype)
-                value.array = np.broadcast_to(number, value.shape)
-        self._arrays, self._outside, self._outputs = {}, {}, {}
+            value.example = None
+            if value.kind != "constant":
+                value.elements = None
+            if value.kind == "input" and value.tensor is not None:
+                stand_in = wrap(np.broadcast_to(np.zeros((), value.dtype), value.shape))
+                stand_in.name, stand_in._requires_grad = value.tensor.name, value.tensor._requires_grad
+                value.tensor = stand_in
+        self._arrays.clear()
+        self._outside.clear()
+        self._outputs.clear()
+        self._given.clear()
+        self._results.clear()
+        self._reachable = ()
 
     def finish(self, result: Any) -> Any:
         """The result with Values in the place of its tensors and of numbers that are one's element."""
-        known = [*tensors_in(result), *(leaf._grad for leaf in self._leaves.values() if leaf._grad is not None)]
+        grads = [leaf._grad for leaf in self._leaves.values() if isinstance(leaf._grad, Tensor)]
+        known = [*tensors_in(result), *grads]
         kept = {id(t) for t in known} | {id(t._base) for t in known if t._base is not None}
         returned: list[int] = []
 
@@ -329,7 +405,16 @@ class Trace(Capture):
 
         structure = map_structure(result, described)
         if self.problem is None:
-            outside = [t for r in self._results if (t := r()) is not None and id(t) not in kept]
+            stored = {id(a): a for i in self.instructions if i.kind == "store" for a in [i.inputs[0].tensor._data]}
+            states = {id(a): a for v in self.values if v.kind == "state" and v.tensor is not None for a in [v.tensor._data]}
+            if any([np.may_share_memory(a, b) for a in stored.values() for b in states.values() if a is not b]):
+                self.problem = "it writes to memory of which another tensor from outside is a view"
+        if self.problem is None:
+            outside = [t for t in self._alive() if id(t) not in kept]
+            if outside:  # or only not yet found dead: compiling a kernel leaves circles behind that hold frames of its callers
+                del outside
+                gc.collect()
+            outside = [t for t in self._alive() if id(t) not in kept]
             if outside:
                 shapes = ", ".join(str(t.shape) for t in outside[:3])
                 self.problem = f"a tensor that it computes (shape {shapes}) is kept outside of the call"

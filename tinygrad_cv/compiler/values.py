@@ -2,29 +2,79 @@
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from .._tensor import Tensor
+
+T = TypeVar("T")
 
 
 class Value:
     """An array of the program.
 
     kind: "input" (argument number `place`), "state" (a tensor from outside, read when the program runs), "gradient" (the `.grad` of
-    a tensor from outside, as it is when the program starts), "constant" or "computed". array: what it was in the recorded call.
+    a tensor from outside, as it is when the program starts), "constant" or "computed". elements: those of a constant, and of what was
+    computed from constants alone. example: what whole numbers and truth values from a call that is run again may be. A recording keeps
+    no other arrays: they die when the call is done with them.
     """
 
-    __slots__ = ("array", "dtype", "index", "kind", "place", "shape", "tensor")
+    __slots__ = ("_memory", "dtype", "elements", "example", "index", "kind", "place", "shape", "tensor")
 
     def __init__(self, index: int, kind: str, array: np.ndarray, tensor: Tensor | None = None, place: int = -1) -> None:
-        self.index, self.kind, self.array, self.tensor, self.place = index, kind, array, tensor, place
+        self.index, self.kind, self.tensor, self.place = index, kind, tensor, place
         self.shape, self.dtype = array.shape, array.dtype
+        self.elements = array if kind == "constant" else None
+        self.example: np.ndarray | None = None
+        self._memory = weakref.ref(array)
+
+    @property
+    def memory(self) -> np.ndarray | None:
+        """The array it is in the call that is being recorded, for as long as that lives."""
+        return self._memory()
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __repr__(self) -> str:
         return f"%{self.index}:{self.kind}{list(self.shape)}"
+
+
+class ByArray(Generic[T]):
+    """What is known of arrays, each by itself and not by its elements, without keeping it alive.
+
+    An array that has died is unknown, and so is a new one at its address.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[np.ndarray], T]] = {}
+
+    def get(self, array: np.ndarray) -> T | None:
+        """What is known of `array`, or None."""
+        entry = self._entries.get(id(array))
+        return entry[1] if entry is not None and entry[0]() is array else None
+
+    def __setitem__(self, array: np.ndarray, known: T) -> None:
+        self._entries[id(array)] = weakref.ref(array), known
+
+    def forget(self, which: Callable[[np.ndarray, T], bool]) -> None:
+        """Nothing is known any more of arrays for which which(array, what is known) holds."""
+        self._entries = {k: e for k, e in self._entries.items() if (a := e[0]()) is not None and not which(a, e[1])}
+
+    def clear(self) -> None:
+        """Nothing is known of any array."""
+        self._entries = {}
 
 
 class Instruction:
@@ -35,6 +85,7 @@ class Instruction:
     """
 
     __slots__ = (
+        "again",
         "arguments",
         "attributes",
         "inputs",
@@ -51,13 +102,14 @@ class Instruction:
     def __init__(
         self, kind: str, inputs: Sequence[Any], outputs: Sequence[Value] = (), *, operator: Any = None,
         attributes: tuple[Any, ...] = (), arguments: Any = None, result: Any = None, leaf: Tensor | None = None, scope: str = "",
-        source: Any = None, view: bool = False,
+        source: Any = None, view: bool = False, again: int = 0,
     ) -> None:  # fmt: skip
         self.kind, self.inputs, self.outputs = kind, tuple(inputs), tuple(outputs)
         self.operator, self.attributes, self.arguments, self.result = operator, attributes, arguments, result
         self.leaf, self.scope = leaf, scope
         self.source = source  # (file, line, function) of the user's code that it comes from
         self.view = view  # the outputs share the memory of the first input
+        self.again = again  # not 0: part of a checkpointed region's second run, which is there to save memory
 
     @property
     def name(self) -> str:
@@ -103,4 +155,4 @@ def tensors_in(value: Any) -> list[Tensor]:
     return found
 
 
-__all__ = ["Instruction", "Item", "Value", "map_structure", "tensors_in"]
+__all__ = ["ByArray", "Instruction", "Item", "Value", "map_structure", "tensors_in"]

@@ -30,6 +30,9 @@ _P2, _P3, _P4, _P5, _P6 = map(
 )
 _SHIFT = _f(12582912.0)  # 1.5 * 2^23: added to a number below 2^22, it leaves the nearest integer in the low bits
 _SHIFT_BITS = _i(_SHIFT.view(np.int32))
+_EXPONENT_OF_ONE = _i(127 << 23)
+_UP, _DOWN = _f(2.0**32), _f(2.0**-32)  # what `scaled_exp` is multiplied by, and its inverse
+_EXPONENT_OF_UP = _i(159 << 23)
 _L = tuple(
     map(
         _f,
@@ -110,6 +113,28 @@ def _rest(x, n):
 
 
 @helper
+def _power_of_two(t, exponent):
+    """2^(n + k), where it is a normal number, for t = n + _SHIFT and the bits of 2^k. Anything for NaN."""
+    return float32_of_bits(_i(_i(bits32(t) << _i(23)) + exponent))
+
+
+@helper
+def _normal_exp(x, exponent):
+    """2^k e^x where it and 2^k are normal numbers, given by its bits. NaN of NaN."""
+    t = fma(x, _LOG2_E, _SHIFT)
+    return _exp_of_rest(_rest(x, t - _SHIFT)) * _power_of_two(t, exponent)
+
+
+@helper
+def scaled_exp(x):
+    """2^32 e^x for x <= 0: never subnormal, so that one multiplication makes it, and below 2^-118 for x < -103.98. NaN of NaN.
+
+    For quotients, in which the 2^32 is shortened, and products with 2^-32, which round once.
+    """
+    return _normal_exp(select(x < _f(-104.0), _f(-104.0), x), _EXPONENT_OF_UP)
+
+
+@helper
 def exp(x):
     """e^x, at most 0.95 ulp. 0 at -inf and below -103.98, inf at inf and from 88.73 on."""
     y = select(x > _f(89.0), _f(89.0), x)
@@ -148,12 +173,17 @@ def expm1(x):
 
 
 @helper
-def _half_square_power(a):
-    """e^(-a^2 / 2) for 0 <= a <= 14.5. The square is not rounded before the power of two is split off."""
+def _scaled_half_square_power(a):
+    """2^32 e^(-a^2 / 2) for 0 <= a <= 14.5, never subnormal. The square is not rounded before the power of two is split off."""
     t = fma(a * a, _f(-0.7213475204444817), _SHIFT)
     n = t - _SHIFT
     r = fma(n, _f(2 * 1.42860682030941723e-06), fma(a, a, n * _f(2 * 0.693145751953125)))
-    return times_power_of_two(_exp_of_rest(_f(-0.5) * r), _i(bits32(t) - _SHIFT_BITS))
+    p = fma(_P6 * _f(1 / 64), r, _P5 * _f(-1 / 32))  # e^(-r / 2), as `_exp_of_rest` makes it
+    p = fma(p, r, _P4 * _f(1 / 16))
+    p = fma(p, r, _P3 * _f(-1 / 8))
+    p = fma(p, r, _P2 * _f(1 / 4))
+    p = fma(p, r, -_HALF)
+    return fma(p, r, _ONE) * _power_of_two(t, _EXPONENT_OF_UP)
 
 
 @helper
@@ -165,23 +195,23 @@ def _no_more(x, most):
 @helper
 def normal_pdf(x):
     """e^(-x^2 / 2) / sqrt(2 pi), the normal density, at most 2.2 ulp. 0 at both infinities."""
-    return _f(0.3989422804014327) * _half_square_power(_no_more(x, _f(14.5)))
+    return _f(0.3989422804014327 * 2.0**-32) * _scaled_half_square_power(_no_more(x, _f(14.5)))
 
 
 @helper
 def normal_cdf(x):
     """(1 + erf(x / sqrt(2))) / 2, the normal distribution function, at most 6.2 ulp. 0 at -inf and below -14.17, 1 at inf."""
     a = _no_more(x, _f(14.5))
-    p = fma(_f(0.004101051017642021), a, _f(0.04053054749965668))  # e^(a^2 / 2) times the tail beyond a is p / q
-    p = fma(p, a, _f(0.18293070793151855))
-    p = fma(p, a, _f(0.43788424134254456))
-    p = fma(p, a, _HALF)
-    q = fma(_f(0.010279687121510506), a, _f(0.10160160064697266))
-    q = fma(q, a, _f(0.4686668813228607))
-    q = fma(q, a, _f(1.201238989830017))
-    q = fma(q, a, _f(1.673653483390808))
-    q = fma(q, a, _ONE)
-    tail = _half_square_power(a) * (p / q)
+    p = fma(_f(0.3989470303058624) * _DOWN, a, _f(3.949010133743286) * _DOWN)  # the tail beyond a is 2^32 e^(-a^2 / 2) p / q
+    p = fma(p, a, _f(17.83904457092285) * _DOWN)
+    p = fma(p, a, _f(42.7295036315918) * _DOWN)
+    p = fma(p, a, _HALF * _f(97.64592742919922) * _DOWN)
+    q = a + _f(9.899341583251953)
+    q = fma(q, a, _f(45.700992584228516))
+    q = fma(q, a, _f(117.20450592041016))
+    q = fma(q, a, _f(163.3692169189453))
+    q = fma(q, a, _f(97.64592742919922))
+    tail = _scaled_half_square_power(a) * (p / q)
     return select(x > _ZERO, _ONE - tail, tail)
 
 
@@ -264,8 +294,8 @@ def log1p(x):
 @helper
 def sigmoid(x):
     """1 / (1 + e^-x), at most 2.4 ulp. 0 at -inf and below -103.98, 1 at inf."""
-    e = exp(-fabs(x))
-    return select(x >= _ZERO, _ONE, e) / (_ONE + e)
+    e = scaled_exp(-fabs(x))
+    return select(x >= _ZERO, _UP, e) / (_UP + e)
 
 
 @helper
@@ -279,7 +309,7 @@ def tanh(x):
     p = fma(p, z, _f(0.13332995772361755))
     p = fma(p, z, _f(-0.33333325386047363))
     near = fma(a * z, p, a)
-    far = _ONE - _TWO / (exp(_TWO * select(a > _f(10.0), _f(10.0), a)) + _ONE)
+    far = _ONE - _TWO / (_normal_exp(_TWO * select(a > _f(10.0), _f(10.0), a), _EXPONENT_OF_ONE) + _ONE)
     r = copysign(select(a < _f(0.7), near, far), x)
     return select(x == x, r, x)
 
@@ -305,7 +335,7 @@ def erf(x):
     p = fma(p, b, _f(0.633321225643158))
     p = fma(p, b, _f(0.1295276880264282))
     p = fma(p, b, _f(-0.00017733496497385204))
-    far = _ONE - exp(-(p + b))
+    far = _ONE - _normal_exp(-(p + b), _EXPONENT_OF_ONE)
     r = copysign(select(a < _f(0.94), near, far), x)
     return select(x == x, r, x)
 

@@ -14,6 +14,7 @@ from .jit import helper
 _OPTIONS = {"forceinline": True, "error_model": "numpy"}
 _SIGN_OFF = np.int32(0x7FFFFFFF)
 _LOWEST = np.int32(-(2**31))
+_DOWN = np.float32(2.0**-32)
 _WIDE = 48  # elements from which on a call pays
 
 
@@ -27,6 +28,16 @@ def log(x):
     return np.log(x)
 
 
+def scaled_exp(x):
+    """s e^x for x <= 0: s is 2^32 in float32, where that is faster than e^x and never subnormal, and 1 in float64."""
+    return np.exp(x)
+
+
+def unscaled(x):
+    """x / s, s that of `scaled_exp`."""
+    return x
+
+
 def row_max(row):
     """The largest element of a one-dimensional array that is not empty. With NaN among them, some element."""
     return row.max()
@@ -37,6 +48,20 @@ def _exp(x):
     if x == types.float32:
         return lambda x: math32.exp(x)
     return lambda x: math64.exp(x)
+
+
+@overload(scaled_exp, jit_options=_OPTIONS)
+def _scaled_exp(x):
+    if x == types.float32:
+        return lambda x: math32.scaled_exp(x)
+    return lambda x: math64.exp(x)
+
+
+@overload(unscaled, jit_options=_OPTIONS)
+def _unscaled(x):
+    if x == types.float32:
+        return lambda x: x * _DOWN
+    return lambda x: x
 
 
 @overload(log, jit_options=_OPTIONS)
@@ -88,12 +113,12 @@ def _stay_apart(typing_context):
 def _exp_wide(row, centre, out):
     _stay_apart()
     for j in range(row.size):
-        out[j] = exp(row[j] - centre)
+        out[j] = scaled_exp(row[j] - centre)
 
 
 @helper
-def exp_row(row, centre, out):
-    """out[j] = e^(row[j] - centre).
+def scaled_exp_row(row, centre, out):
+    """out[j] = s e^(row[j] - centre) for a centre that no element exceeds, s as in `scaled_exp`.
 
     Long rows are done by a function of its own: inside the loop over rows LLVM finds no registers for the constants of `exp` and
     loads each of them for every vector, which takes half as long again.
@@ -102,4 +127,4 @@ def exp_row(row, centre, out):
         _exp_wide(row, centre, out)
     else:
         for j in range(row.size):
-            out[j] = exp(row[j] - centre)
+            out[j] = scaled_exp(row[j] - centre)

@@ -95,6 +95,13 @@ def empty_like(array: np.ndarray) -> np.ndarray:
     return empty(array.shape, array.dtype)
 
 
+def copied(array: np.ndarray) -> np.ndarray:
+    """A row-major copy."""
+    out = empty_like(array)
+    np.copyto(out, array)
+    return out
+
+
 def owns_memory(array: np.ndarray) -> bool:
     """Whether `array` is the whole of its memory and no view of another array."""
     return array.base is None or type(array.base) is Lease

@@ -1,4 +1,4 @@
-"""`times_power_of_two`: the last step of every exponential.
+"""`times_power_of_two`: the last step of `exp` and `exp2`, whose results may be too small or too large for a normal number.
 
 AVX-512 has an instruction for it (VSCALEFPS), which LLVM from version 22 on makes of its operation `ldexp`, in loops too. Elsewhere two
 multiplications by powers of two do the same and round in the same place, so that both give the same bits.

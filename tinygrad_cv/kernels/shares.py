@@ -56,6 +56,19 @@ def call_share(typing_context, address, share, given):
     return types.void(types.int64, types.int64, given), codegen
 
 
+def _borrowed(context, builder, given, values):
+    """The tuple `values` of Numba types `given`, its arrays without their owner, which the caller keeps.
+
+    A body would count up and down the users of an array at every row it takes, in one place in memory that its threads would fight for.
+    """
+    for i, kind in enumerate(given.types):
+        if isinstance(kind, types.Array):
+            array = context.make_array(kind)(context, builder, value=builder.extract_value(values, i))
+            array.meminfo, array.parent = (cgutils.get_null_value(owner.type) for owner in (array.meminfo, array.parent))
+            values = builder.insert_value(values, array._getvalue(), i)
+    return values
+
+
 def _store_arguments(builder, values):
     """Puts values on the stack side by side; returns their place."""
     place = cgutils.alloca_once(builder, ir.LiteralStructType([v.type for v in values]))
@@ -96,7 +109,7 @@ def enter_address(typing_context, region, shares, address, given):
         def call(inner, arguments, share):
             _call(context, inner, arguments[0], kinds, [*cgutils.unpack_tuple(inner, arguments[1]), share])
 
-        place = _store_arguments(builder, args[2:])
+        place = _store_arguments(builder, [args[2], _borrowed(context, builder, given, args[3])])
         _enter(context, builder, args[0], _make_task(context, builder, place, call), args[1], place)
         return context.get_dummy_value()
 
@@ -113,7 +126,7 @@ def enter_body(typing_context, region, shares, body, given):
             run = context.get_function(body, called)
             run(inner, [*cgutils.unpack_tuple(inner, arguments[1]), arguments[0], share])
 
-        place = _store_arguments(builder, [args[1], args[3]])
+        place = _store_arguments(builder, [args[1], _borrowed(context, builder, given, args[3])])
         _enter(context, builder, args[0], _make_task(context, builder, place, call), args[1], place)
         return context.get_dummy_value()
 
@@ -200,7 +213,11 @@ def run_shares(body: Kernel, shares: int, *arguments: Any) -> None:
         for share in range(shares):
             body.serial(*arguments, share)
         return
-    address, entry = _address(body, arguments), _entry(len(arguments))
+    enter(_entry(len(arguments)), shares, _address(body, arguments), *arguments)
+
+
+def enter(entry: Kernel, shares: int, address: int, *arguments: Any) -> None:
+    """Runs the compiled body at `address` for every share; whether in parallel is asked anew at every call, in plans too."""
     if alone():
         entry.serial(0, shares, address, *arguments)
     else:
@@ -219,4 +236,4 @@ def plain(array: np.ndarray, shape: int | tuple[int, ...] = -1) -> np.ndarray:
     return array if array.flags.writeable else array.copy()
 
 
-__all__ = ["plain", "run_shares", "share_count", "span"]
+__all__ = ["enter", "plain", "run_shares", "share_count", "span"]

@@ -17,20 +17,23 @@ predecessor done, and few enough that nothing is spilled.
 The width is that of the processor that Numba compiles for. The environment variable TINYGRAD_CV_VECTOR, read once, narrows it to 512,
 256 or 128 bits, for tests of the narrower tiles.
 
-Its users are in `ops/cpu/`: `gemm_micro` and `gemm_tiles` (products), `conv_tiles` (convolutions), `winograd_tiles`.
+Its users are in `ops/cpu/`. Tiles: `gemm_micro` (products of any layout, and the copies before them), `gemm_tiles` (of packed operands, for
+Winograd), `conv_tiles` (rows found by a table), `conv_image_weight` (dot products). What feeds them: `conv_copies`, `winograd_tiles`.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import llvmlite.binding
 import numba
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 Value = Any  # of LLVM: what an instruction gives or takes
 _INTEGER, _LANE = ir.IntType(64), ir.IntType(32)
@@ -88,6 +91,36 @@ def constant(value: int) -> Value:
     return ir.Constant(_INTEGER, value)
 
 
+def switch(builder: Any, value: Value, cases: Iterable[int], body: Callable[[int], None]) -> None:
+    """Writes body(case) for every case, of which the one that `value` equals runs, if there is one: a tile for each width, say."""
+    end = builder.append_basic_block("end")
+    table = builder.switch(value, end)
+    for case in cases:
+        block = builder.append_basic_block(f"case.{case}")
+        table.add_case(constant(case), block)
+        builder.position_at_end(block)
+        body(case)
+        builder.branch(end)
+    builder.position_at_end(end)
+
+
+@intrinsic
+def address(typing_context, array, index):  # type: ignore[no-untyped-def]
+    """The address of array[index] in memory, an integer. It keeps nothing alive."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Value:
+        data = context.make_array(array)(context, builder, args[0]).data
+        return builder.ptrtoint(builder.gep(data, [args[1]]), _INTEGER)
+
+    return types.int64(array, types.intp), codegen
+
+
+@intrinsic
+def bytes_of(typing_context, number):  # type: ignore[no-untyped-def]
+    """The size of a floating number."""
+    return types.int64(number), lambda context, builder, signature, args: constant(number.bitwidth // 8)
+
+
 class Writer:
     """Vector instructions on one element type, appended where `builder` stands."""
 
@@ -139,6 +172,10 @@ class Writer:
         counts = self.builder.shuffle_vector(one, ir.Constant(wide, ir.Undefined), zeros)
         return self.builder.icmp_signed("<", ir.Constant(wide, list(range(self.lanes))), counts)
 
+    def between(self, first: Value, stop: Value) -> Value:
+        """Lanes `first` up to `stop` - 1."""
+        return self.builder.and_(self.mask(stop), self.builder.not_(self.mask(first)))
+
     def _masked(self, kind: str, result: Any, parameters: list[Any]) -> Value:
         name = f"llvm.masked.{kind}.v{self.lanes}f{8 * self.bytes}.p0"
         return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, parameters), name)
@@ -158,10 +195,6 @@ class Writer:
     def load_first(self, pointer: Value, count: Value) -> Value:
         """The first `count` lanes at `pointer`, zeros after; nothing beyond is read."""
         return self.load_under(pointer, self.mask(count))
-
-    def load_between(self, pointer: Value, first: Value, stop: Value) -> Value:
-        """Lanes `first` up to `stop` - 1 at `pointer`, zeros around; nothing else is read."""
-        return self.load_under(pointer, self.builder.and_(self.mask(stop), self.builder.not_(self.mask(first))))
 
     def store_first(self, value: Value, pointer: Value, count: Value) -> None:
         """Writes the first `count` lanes only."""

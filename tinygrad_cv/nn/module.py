@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
-from .._state import state
+from .._state import Scope, state
 from .._tensor import RemovableHandle, Tensor
 from .parameter import Parameter
 from .state import IncompatibleKeys, clear_grad, convert, load
@@ -49,7 +49,8 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outer = state.scope
-        state.scope = f"{outer}.{self._name or type(self).__name__}" if outer else type(self).__name__
+        state.scope = scope = Scope(f"{outer}.{self._name or type(self).__name__}" if outer else type(self).__name__)
+        scope.outer = outer
         try:
             if self._hooked:
                 from .hooks import call_with_hooks

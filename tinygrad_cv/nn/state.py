@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._state import state
 from .._tensor import Tensor, wrap
+from ..creation import zeros_like
 from ..devices import read_target
+from ..dispatch import finish_inplace
 from .parameter import Parameter, mark_written, overwrite
 
 if TYPE_CHECKING:
@@ -104,6 +107,9 @@ def clear_grad(tensor: Tensor, set_to_none: bool) -> None:
         tensor.grad = None
     elif tensor.grad.requires_grad:
         tensor.grad = wrap(np.zeros_like(tensor.grad._data))
+    elif state.capture is not None:  # a recording must see it
+        zeros = zeros_like(tensor.grad)
+        finish_inplace(tensor.grad, zeros, zeros._data)
     else:
         tensor.grad._data.fill(0)
         mark_written(tensor.grad)

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Called by `Trainer.fit`. State that a resumed run needs goes through `state_dict` and `load_state_dict`."""
+    """Called by `Trainer.fit`. State that a resumed run needs goes through `state_dict` and `load_state_dict`.
+
+    observer: a name for a callback that only looks on. A checkpoint made without it resumes with it, and the other way round; its
+    state is kept under this name. None, the default, for one that takes part: a run must be resumed with as many of those.
+    """
+
+    observer: str | None = None
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Before the first epoch."""
@@ -21,13 +27,16 @@ class Callback:
         """Before each epoch (numbered from 1)."""
 
     def on_batch_end(self, trainer: Trainer, batch: int, loss: float) -> None:
-        """After each optimizer step."""
+        """After each optimizer step, before a schedule per batch moves the learning rate."""
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """After each epoch, with its measurements; set `trainer.should_stop` to end the run."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last epoch."""
+
+    def on_fit_error(self, trainer: Trainer, error: BaseException) -> None:
+        """When an error (a loss that is no number, Ctrl-C) ends the run, which then raises it; `on_fit_end` is not called."""
 
     def state_dict(self) -> dict[str, Any]:
         """State to keep in checkpoints."""

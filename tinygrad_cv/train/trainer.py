@@ -114,9 +114,10 @@ class Trainer:
                     self._each("on_epoch_end", record)
                     progress.finish_epoch(record)
                     self._save()
-        except KeyboardInterrupt:
-            if self.directory is not None:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and self.directory is not None:
                 save(self.model.state_dict(), self.directory / "interrupted.safetensors")
+            self._each("on_fit_error", error)
             raise
         self._each("on_fit_end")
         return self.history
@@ -161,13 +162,13 @@ class Trainer:
             if self.clip_grad_norm is not None:
                 clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
             self.optimizer.step()
-            self._schedule("batch", {})
             n = len(inputs)
             count += n
             totals["loss"] += n * value
             for name, measure in self.measures.items():
                 totals[name] += n * measure(scores, targets)
             self._each("on_batch_end", batch, value)
+            self._schedule("batch", {})
             progress.advance(self.epoch, batch, totals["loss"] / count, totals.get("accuracy", math.nan) / count)
         record: dict[str, Any] = {"epoch": self.epoch + 1, "lr": lr, "seconds": time.perf_counter() - started}
         return record | {f"train_{name}": total / count for name, total in totals.items()}
@@ -196,6 +197,9 @@ class Trainer:
         for callback in self.callbacks:
             getattr(callback, event)(self, *args)
 
+    def _participants(self) -> list[Callback]:
+        return [callback for callback in self.callbacks if callback.observer is None]
+
     # Checkpoints ----------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
@@ -211,7 +215,8 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-                "callbacks": [callback.state_dict() for callback in self.callbacks],
+                "callbacks": [callback.state_dict() for callback in self._participants()],
+                "observers": {callback.observer: callback.state_dict() for callback in self.callbacks if callback.observer},
                 "random": random.get_rng_state(),
             },
             self.directory / self.checkpoint_name,
@@ -233,14 +238,18 @@ class Trainer:
             raise CheckpointError(
                 f"{path}: made with other settings ({listed}); resume with the same ones, or start in another folder"
             )
-        if len(state["callbacks"]) != len(self.callbacks):
-            raise CheckpointError(f"{path}: made with {len(state['callbacks'])} callbacks, this run has {len(self.callbacks)}")
+        participants, observers = self._participants(), state.get("observers", {})
+        if len(state["callbacks"]) != len(participants):
+            raise CheckpointError(f"{path}: made with {len(state['callbacks'])} callbacks, this run has {len(participants)}")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        for callback, callback_state in zip(self.callbacks, state["callbacks"], strict=True):
+        for callback, callback_state in zip(participants, state["callbacks"], strict=True):
             callback.load_state_dict(callback_state)
+        for callback in self.callbacks:
+            if callback.observer in observers:
+                callback.load_state_dict(observers[callback.observer])
         self.history = History(state["history"])
         self.epoch, self.epochs, self.should_stop = state["epoch"], state["epochs"], state["should_stop"]
         random.set_rng_state(state["random"])
