@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tinygrad_cv as tg
 from tinygrad_cv.testing import Program, programs
-from tinygrad_cv.testing.program_runs import Expected, Runner
+from tinygrad_cv.testing.program_runs import Expected, Runner, references
 
 # Operators whose kernels other tests compile anyway; programs of all operators are run by benchmarks/programs.py.
 _OPERATORS = (
@@ -43,18 +43,29 @@ def plan_of(program: Program, order: int, arrays: Sequence[Sequence[np.ndarray]]
     return compiled
 
 
-@settings(max_examples=8)
-@given(programs(_OPERATORS, most=6), st.integers(0, 2))
-def test_random_programs(program: Program, order: int) -> None:
+def check_plan(program: Program, order: int) -> None:
+    """Four calls on two sets of inputs: two are recorded, two run the plan."""
     if Expected(Runner(program, order), np.float32).problem:
         return  # at a kink or in cancellation, where two ways to compute may differ
     rng = np.random.default_rng(program.seed)
     single = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in program.inputs]
-    changed = [a + rng.uniform(0, 1e-3, a.shape).astype(np.float32) if a.dtype.kind == "f" else a for a in single]
+    changed = [np.asarray(a + rng.uniform(0, 1e-3, a.shape), np.float32) if a.dtype.kind == "f" else a for a in single]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compiled = plan_of(program, order, [single, changed, single, changed])
     assert tg.compile.explain(compiled).plans
+
+
+@settings(max_examples=4)
+@given(programs(_OPERATORS, most=4), st.integers(0, 2))
+def test_random_programs_on_kernels(program: Program, order: int) -> None:
+    check_plan(program, order)
+
+
+@given(programs(_OPERATORS), st.integers(0, 2))
+def test_random_programs_on_references(program: Program, order: int) -> None:
+    with references():
+        check_plan(program, order)
 
 
 @pytest.mark.thorough
