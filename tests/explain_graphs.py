@@ -114,6 +114,22 @@ def _two_layers():
     return F.cross_entropy(model(tg.randn(2, 4)), tg.tensor([0, 2])), dict(model.named_parameters())
 
 
+def _not_finite():
+    a, b = _leaf([1.0, float("nan"), float("inf"), 2.0, 0.0]), _leaf([0.0, 1.0, 2.0, 0.5, 3.0])
+    return (a * b).log().sum(), {"a": a, "b": b}
+
+
+def _not_finite_through_layers():
+    x, w = _leaf([[1.0, float("nan"), -2.0], [0.5, float("-inf"), 1.0], [3.0, -1.0, 2.0]]), _leaf([[1.0, 2.0, -1.0]] * 3)
+    hidden = F.layer_norm((x @ w).relu() + x, (3,))
+    return F.cross_entropy(hidden.tanh(), tg.tensor([0, 2, 1])) + x.exp().mean(), {"x": x, "w": w}
+
+
+def _empty():
+    x, none = _leaf([1.0, 2.0]), tg.zeros(0, 3, dtype=tg.float64, requires_grad=True)
+    return (x * x).sum() + none.relu().sum(), {"x": x, "none": none}
+
+
 GRAPHS = {
     name.lstrip("_").replace("_", " "): make
     for name, make in list(globals().items())

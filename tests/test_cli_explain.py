@@ -46,6 +46,22 @@ def test_json_lists_dtype_and_named_steps(capsys, tmp_path):
     assert nodes["q"]["op"] == "mul" and nodes["f"]["op"] == "relu" and nodes["x"]["dtype"] == "float32"
 
 
+def test_an_expression_may_be_longer_than_a_file_name(capsys, tmp_path):
+    """x + x + ... of 300 terms is 300 x; what is said of it stays short."""
+    page = tmp_path / "page.html"
+    long = "+".join(["x"] * 300)
+    status, said = _run(capsys, long, "x=2", "-o", page)
+    assert status == 0 and "... = 600\n  gradient of x = 300\n" in said.out and len(_data(page)["title"]) <= 200
+    for arguments in ([long], [long, "y=2"], ["x", f"x={long}"], ["x", long], [long, "x=1", "--digit", "3"], ["x\0y", "x=1"]):
+        status, said = _run(capsys, *arguments, "-o", page)
+        assert status == 1 and "Errno" not in said.err and len(said.err) < 400, said.err
+
+
+def test_a_variable_has_one_value(capsys, tmp_path):
+    status, said = _run(capsys, "x*y", "x=1", "y=2", "x=3", "-o", tmp_path / "page.html")
+    assert status == 1 and "'x' is given a value twice" in said.err and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "order",
     [["-o", "PAGE", "X", "x=2", "--json", "y=-3"], ["x=2", "X", "-o", "PAGE"], ["X", "y=-3", "-o", "PAGE", "x=2", "--json"]],
@@ -126,6 +142,7 @@ def test_saved_weights_an_image_and_a_label(capsys, tmp_path):
     status, said = _run(capsys, *command)
     result = json.loads(said.out)
     assert status == 0 and not said.err and result["label"] == "4"
+    assert _data(page)["title"] == "linear_softmax: digit.png"  # no folders of whoever made the page
     pixels = digit.astype(np.float64) / 255 * 2 - 0.5
     scores = pixels.ravel() @ model[1].weight.detach().numpy().T.astype(np.float64) + model[1].bias.detach().numpy()
     expected = np.log(np.exp(scores).sum()) - scores[4]  # cross-entropy

@@ -392,6 +392,71 @@ def test_large_arrays_are_cut_with_figures_of_the_whole():
     assert sum(entry["histogram"]) == values.size
 
 
+def picture_of(entry):
+    """The thinned-out picture of a large array, as numbers."""
+    picture = entry["picture"]
+    levels = np.frombuffer(base64.b64decode(picture["data"]), np.uint8).reshape(picture["stored"])
+    shown = picture["low"] + levels / 254 * (picture["high"] - picture["low"])
+    return np.where(levels == 255, np.nan, shown), picture["steps"]
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_large_image_is_shown_whole_as_every_kth_element(signed):
+    tg.manual_seed(3)
+    image = tg.randn(1, 3, 672, 672) if signed else tg.rand(1, 3, 672, 672)
+    values = image.numpy().copy()
+    values[0, 1, 0, 0] = np.nan
+    data = data_of(viz.explain((tg.from_numpy(values).requires_grad_() * 2).sum()))
+    entry = data["tensors"][data["nodes"][0]["value"]]
+    assert entry["stored"][-2:] != entry["shape"][-2:]  # else there is no need of one
+    shown, (down, across) = picture_of(entry)
+    assert shown.shape[0] == 3 and max(shown.shape[1:]) <= 64 and down == across
+    expected = values[0, :, ::down, ::across]
+    assert np.isnan(shown[1, 0, 0]) and np.isnan(expected[1, 0, 0])
+    np.testing.assert_allclose(shown, expected, atol=np.nanmax(np.abs(expected)) / 250)
+
+
+def test_resnet18_shows_its_whole_image_and_stays_below_six_megabytes():
+    tg.manual_seed(0)
+    image = tg.rand(1, 3, 224, 224)
+    page = viz.explain(nn.functional.cross_entropy(models.create("resnet18").eval()(image), tg.tensor([3])))
+    data = data_of(page)
+    relu = next(n for n in data["nodes"] if n["op"] == "relu" and n["shape"] == [1, 64, 112, 112])
+    fed = next(n for n in data["nodes"] if n["shape"] == [1, 3, 224, 224] and n["kind"] == "input")
+    assert picture_of(data["tensors"][fed["value"]])[0].shape == (3, 56, 56)
+    assert picture_of(data["tensors"][relu["value"]])[0].shape[1:] == (56, 56)
+    assert len(page.html.encode()) < 6_000_000
+
+
+@pytest.mark.parametrize("length", [3, 100])  # stored as numbers, and with figures
+def test_the_norm_of_numbers_that_are_not_finite_is_not_finite(length):
+    for odd, shown, words in ((math.nan, "NaN", "NaN"), (math.inf, "Infinity", "∞"), (-math.inf, "Infinity", "∞")):
+        a = tg.tensor([odd, *[1.0] * (length - 1)], requires_grad=True)
+        data = data_of(viz.explain((a * a).sum()))
+        end = data["steps"][-1]
+        assert f"= {words}" in end["text"], end["text"]
+        assert "not finite" in end["why"] and "smaller" not in end["why"]
+        if length > 64:
+            assert data["tensors"][data["nodes"][0]["value"]]["stats"]["norm"] == shown
+
+
+def test_the_end_promises_a_smaller_loss_only_where_a_step_makes_it_so():
+    def why(loss):
+        return data_of(viz.explain(loss))["steps"][-1]["why"]
+
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    assert why((x * x).sum()) == "A small step of a leaf against its gradient makes L smaller."
+    assert why((x * 0).sum()) == "Every gradient is 0: a small step of a leaf changes nothing."
+    assert "A gradient is not finite" in why((x * math.nan).sum())
+    assert why((x + math.inf).sum()).startswith("L is not finite")
+
+
+def test_huge_numbers_give_a_page_too():
+    x = tg.tensor([1e308] * 100, dtype=tg.float64, requires_grad=True)
+    entry = data_of(viz.explain(x.sum()))["tensors"][0]
+    assert entry["stats"]["norm"] == "Infinity" or entry["stats"]["norm"] > 1e308
+
+
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(1, 5000))
 def test_a_leading_block_fits_the_limit_and_the_shape(shape, limit):
     stored = leading_block(tuple(shape), limit)

@@ -32,7 +32,12 @@ def _same(shown, expected):
     match = re.fullmatch(r"(norm )?(.+)", shown)
     number = float(match[2])
     wanted = float(np.sqrt((expected**2).sum())) if match[1] else float(expected.reshape(()))
-    return math.isclose(number, wanted, rel_tol=1e-5 if match[1] else 1e-7, abs_tol=1e-12)  # norms have six digits
+    return _close(number, wanted, rel_tol=1e-5 if match[1] else 1e-7, abs_tol=1e-12)  # norms have six digits
+
+
+def _close(a, b, **tolerances):
+    """math.isclose, and NaN is NaN."""
+    return (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, **tolerances)
 
 
 def _read(text):
@@ -58,12 +63,12 @@ def test_numbers_on_the_screen_are_the_engines(browser, tmp_path, name):
                 exact, text = values[node.id]
                 assert _same(exact, node.value), (node.id, node.op, exact)
                 if node.value.size == 1:
-                    assert _read(text) == pytest.approx(float(node.value.reshape(())), rel=1e-3)
+                    assert _read(text) == pytest.approx(float(node.value.reshape(())), rel=1e-3, nan_ok=True)
             if node.grad is not None:
                 exact, text = gradients[node.id]
                 assert _same(exact, node.grad), (node.id, node.op, exact)
                 if node.grad.size == 1:
-                    assert _read(text) == pytest.approx(float(node.grad.reshape(())), rel=1e-3)
+                    assert _read(text) == pytest.approx(float(node.grad.reshape(())), rel=1e-3, nan_ok=True)
         assert set(values) >= {n.id for n in graph if n.kind == "operator"}
         for leaf, tensor in names.items():
             if tensor.is_leaf and tensor.requires_grad:
@@ -92,7 +97,7 @@ def _check_operator_views(page, graph):
                     ways.nth(way).click()
                 for total in page.evaluate(_TOTALS):
                     if total["computed"] is not None and total["exact"] is not None:
-                        assert math.isclose(total["computed"], total["exact"], rel_tol=1e-4, abs_tol=1e-6), (node.op, total)
+                        assert _close(total["computed"], total["exact"], rel_tol=1e-4, abs_tol=1e-6), (node.op, total)
                     assert "✗" not in total["text"], (node.op, total)
                     _compare_element(total, node, graph)
                     if position == 0:
@@ -117,7 +122,7 @@ def _compare_element(total, node, graph):
         (edge,) = [e for e in graph.inputs_of(node.id) if e.argument == match[2]]
         array = edge.grad
     element = array[tuple(int(i) for i in match[3].split(", ") if i)]
-    assert math.isclose(total["exact"], element, rel_tol=1e-6, abs_tol=1e-12), (node.op, total, element)
+    assert _close(total["exact"], element, rel_tol=1e-6, abs_tol=1e-12), (node.op, total, element)
 
 
 def _forward_end(page):
@@ -125,6 +130,65 @@ def _forward_end(page):
     return page.evaluate(
         "explain.player.steps.findLastIndex((s) => s.raw.every((r) => ['start', 'forward'].includes(explain.model.data.steps[r].pass)))"
     )
+
+
+# -- numbers that are not finite, and no numbers at all ---------------------------------------------------------------------
+
+
+def _page_of(tmp_path, name):
+    loss, names = GRAPHS[name]()
+    path = tmp_path / "page.html"
+    viz.explain(loss, path, names=names)
+    return path
+
+
+def _open(page, condition):
+    """Goes to the end and opens the first node for which a JavaScript condition on `n` holds."""
+    to_the_end(page)
+    page.evaluate(
+        "(id) => document.querySelector(`[data-node='${id}']`).focus()",
+        page.evaluate(f"explain.model.data.nodes.find((n) => {condition}).id"),
+    )
+    page.keyboard.press("Enter")
+
+
+def test_what_is_not_finite_is_said_in_words(browser, tmp_path):
+    with screen(browser, _page_of(tmp_path, "not finite")) as page:
+        _open(page, "n.op === 'log'")
+        # log of [0, NaN, inf, 1, 0]: only 1 has a place on the chart
+        assert "4 elements are off the chart (not finite)" in page.locator("#operator-view").text_content()
+        assert page.locator("#operator-view .view-point").count() == 1
+        facts = page.locator("#inspector .facts").text_content()
+        assert "normNaN" in facts and "(finite elements)" in facts
+        assert "a gradient is not finite" in page.locator("#step-why").text_content().lower()
+        assert "gradient norm NaN" in page.locator("[data-node]").first.get_attribute("aria-label")
+
+
+def test_an_empty_tensor_is_called_empty(browser, tmp_path):
+    with screen(browser, _page_of(tmp_path, "empty")) as page:
+        _open(page, "n.name === 'none'")
+        words = page.locator("#inspector").text_content()
+        assert "empty" in words and "shape (0, 3)" in words and "NaN" not in words
+
+
+def test_a_large_image_is_shown_whole(browser, tmp_path):
+    rows = np.linspace(0, 1, 480, dtype=np.float32)
+    image = tg.from_numpy(np.ascontiguousarray(np.broadcast_to(rows[:, None], (1, 3, 480, 480)))).requires_grad_()
+    path = tmp_path / "image.html"
+    viz.explain(image.relu().sum(), path, names={"image": image})
+    with screen(browser, path) as page:
+        _open(page, "n.name === 'image'")
+        assert page.locator("#inspector .channels canvas").count() == 3
+        assert re.search(r"every \d+th element along each side", page.locator("#inspector .facts").text_content())
+        shades = page.evaluate(
+            """() => [...document.querySelectorAll('#inspector .channels canvas')].map((c) => {
+                 const { data } = c.getContext('2d').getImageData(0, 0, 1, c.height);
+                 return [data[0], data[data.length - 4]]; })"""
+        )
+        assert all(top == 0 and bottom > 245 for top, bottom in shades), shades  # from black to white
+        page.locator("#mode-heatmap").click()
+        assert page.locator("#inspector input[type=number]").first.get_attribute("max") == "2"
+        keep_screenshot(page, "large image")
 
 
 # -- LeNet-5 ---------------------------------------------------------------------------------------------------------------

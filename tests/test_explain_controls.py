@@ -86,6 +86,8 @@ def test_the_quiz_hides_a_gradient_until_it_is_typed(browser, first):
             page.locator("#forward").click()
         assert page.locator("#quiz").is_visible() and not page.locator("#step-numbers").is_visible()
         hidden = page.evaluate("explain.quiz.current.answer")
+        wanted = page.locator("#quiz-input").get_attribute("aria-label")
+        assert re.fullmatch(r"dL/d[a-z]", wanted) and f"What is {wanted}?" in page.locator("#step-text").text_content()
         step = step_of(page)
         page.locator("#quiz-input").fill("nonsense")
         page.locator("#quiz-check").click()

@@ -158,3 +158,42 @@ def test_folding_counts_every_operator_once():
             for n, body in re.findall(r'label="× (\d+), one after the other"[^\n]*\n((?:.*shape=.*\n)*)', folded.dot)
         ]
         assert folded.node_count + sum(extra) + sum(frames) == whole.node_count
+
+
+def test_the_text_tree_shows_a_folded_block_of_several_operators_as_one():
+    """900 operators, every third a product: 300 blocks of three, and no operator is said to be there 300 times by itself."""
+    z = y = tg.tensor(1.0, requires_grad=True)
+    for i in range(900):
+        z = z.sin() if i % 3 else z * y
+    tree = [re.sub(r" \[n\d+\]", "", line) for line in str(viz.draw(z.exp(), names={"y": y})).splitlines()[1:]]
+    assert tree == [
+        "exp, float32",
+        "  block of 3, × 300, one after the other",
+        "    input: sin, float32",
+        "      input: sin, float32",
+        "        input: mul, float32",
+        "          input: y float32",
+        "          other: y float32",
+    ]
+    single = tg.tensor(1.0, requires_grad=True)
+    for _ in range(900):
+        single = single.sin()
+    assert "sin, float32, × 900, one after the other" in str(viz.draw(single)) and "block of" not in str(viz.draw(single))
+
+
+def test_finding_a_long_period_takes_time_in_proportion_to_the_length():
+    """Blocks of 24 operators that all use one leaf: four times as many of them take about four times as long, not sixteen times."""
+    seconds = []
+    for length in (2500, 10_000):
+        z = y = tg.tensor(1.0, requires_grad=True)
+        for i in range(length):
+            z = (z.sin() if i % 3 else z * y) if i % 7 else z.exp().log()
+        graph = tg.graph.trace(z)
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            picture = viz.draw(graph)
+            times.append(time.perf_counter() - started)
+        seconds.append(min(times))
+        assert _counts(picture) == [length // 21]
+    assert seconds[1] < 10 * seconds[0] + 0.5

@@ -157,8 +157,8 @@ def test_the_way_to_other_weights():
 def _with_everything():
     """Weights, biases, normalisation with its running statistics and a counter, dropout, a frozen part, a minus zero and a NaN."""
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Dropout(), nn.Linear(3 * 4, 2))
-    model(tg.randn(8, 1, 4, 4))
     with tg.no_grad():
+        model(tg.randn(8, 1, 4, 4))
         model[5].weight[0, 0] = -0.0
     model[0].bias.requires_grad_(False)
     model[1].eval()

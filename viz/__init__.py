@@ -4,6 +4,7 @@
     boxes.py           which nodes are drawn, which are folded           colouring.py   colours by time, FLOPs, memory, ...
     runs.py            runs of equal blocks                              theme.py       colours and shapes of boxes
     backward.py        the way that gradients flow                       dot.py         the DOT text; text_tree.py: the text tree
+    undisturbed.py     calling a module without moving its buffers
     render.py          SVG, PNG, PDF, with or without `dot`              raster.py      PNG and PDF from an SVG
     explain/           step-through pages                                training/, curves.py   watching a run
 

@@ -22,6 +22,7 @@ from .render import RenderError, render
 from .runs import Operators
 from .text_tree import text_tree
 from .theme import Theme, find_theme
+from .undisturbed import undisturbed
 
 _MOST_NODES = 300  # more are folded
 _MANY_NODES = 40  # more, and runs of equal modules are drawn once
@@ -119,6 +120,8 @@ def draw(
     nodes, unless numbers are shown; runs of operators too where there are more than 300).
     names: variables by name; those of the calling functions, and global ones, are found by themselves.
 
+    A module keeps its mode; its buffers, such as batch norm's running statistics, and the random numbers stay as they were.
+
     TypeError for a module or function without the inputs it takes: its graph exists only once it has run. ValueError for a
     setting that is none of those above, and for a highlight that the graph does not have.
     """
@@ -146,7 +149,8 @@ def draw(
     elif callable(target):
         _require_inputs(target, inputs)
         by_name = known if not hasattr(target, "named_parameters") else wanted.names(names)
-        found = record(target, *inputs, names=by_name, grads=needs_grads)
+        with undisturbed(target):
+            found = record(target, *inputs, names=by_name, grads=needs_grads)
         if color_by == "time":
             profile = measure(target, *inputs, backward=graph != "forward")
     else:

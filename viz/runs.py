@@ -122,6 +122,7 @@ class _Signatures:
         self.numbers: dict[Hashable, int] = {}
         self.known: dict[tuple[int, int, int], tuple[int, int]] = {}
         self.texts: dict[int, str] = {}
+        self.users: dict[str, tuple[int, int]] = {}
 
     def number(self, key: Hashable) -> int:
         return self.numbers.setdefault(key, len(self.numbers))
@@ -132,6 +133,13 @@ class _Signatures:
             given = self.operators.nodes[i].attributes
             self.texts[i] = repr(given) if given else ""
         return self.texts[i]
+
+    def users_of(self, leaf: str) -> tuple[int, int]:
+        """The first and the last operator that take a leaf. Found once: one leaf may enter every operator."""
+        if leaf not in self.users:
+            edges = self.operators.graph.consumers_of(leaf)
+            self.users[leaf] = self.operators.index[edges[0].target], self.operators.index[edges[-1].target]
+        return self.users[leaf]
 
     def of(self, item: Item) -> tuple[int, int]:
         """(what the item is in itself, the same with where it takes its outside values from)."""
@@ -161,8 +169,8 @@ class _Signatures:
                         inputs.append((edge.position, leaf.name))
                         continue
                     inputs.append((edge.position, edge.shape, edge.dtype))
-                    users = [operators.index[e.target] for e in operators.graph.consumers_of(leaf.id)]
-                    own = item.first <= users[0] and users[-1] < item.stop
+                    first_user, last_user = self.users_of(leaf.id)
+                    own = item.first <= first_user and last_user < item.stop
                     outside.append((i - item.first, edge.position, leaf.kind if own else leaf.id))
             names = tuple(step[0] for step in operators.paths[i][depth:])
             inside.append((node.op, self.attributes(i), node.shapes, node.dtypes, names, tuple(inputs)))

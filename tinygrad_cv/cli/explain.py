@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,13 +78,15 @@ def explain(options: argparse.Namespace) -> int:
     from tinygrad_cv import models
 
     prepare(options)
-    is_file = options.what.endswith(".safetensors") or Path(options.what).is_file()
+    is_file = options.what.endswith(".safetensors") or _is_file(options.what)
     is_word = options.what.isidentifier() and not options.values
     if is_file or options.what in models.list_models() or (is_word and _of_a_model(options)):
         result = _model(options, is_file)
     else:
         if _of_a_model(options):
-            raise ValueError(f"explain: --{_of_a_model(options)} goes with a model, and {options.what!r} is an expression")
+            raise ValueError(
+                f"explain: --{_of_a_model(options)} goes with a model, and {_short(options.what)!r} is an expression"
+            )
         result = _expression(options)
     if options.open:
         import webbrowser
@@ -107,36 +110,62 @@ def _expression(options: argparse.Namespace) -> dict[str, Any]:
 
     try:
         expression = expressions.parse(options.what)
-        values = dict(_assignment(text) for text in options.values)
+        values = _assignments(options.values)
         result, names = expression.evaluate(values, tg.float32 if options.dtype == "float32" else tg.float64)
     except expressions.ExpressionError as error:
         if options.what.isidentifier() and not options.values:
             near = ", ".join(models.list_models()[:4])
             raise ValueError(
-                f"explain: {options.what!r} is neither a model ({near}, ...) nor an expression with values; for an expression give "
-                f"each variable a value, as in {options.what}=1.5"
+                f"explain: {_short(options.what)!r} is neither a model ({near}, ...) nor an expression with values; for an expression give "
+                f"each variable a value, as in {_short(options.what)}=1.5"
             ) from None
         raise ValueError(f"explain: {str(error).removeprefix('expression: ')}") from None
     if not result.requires_grad:
         raise ValueError(
-            f"explain: {options.what!r} has no gradient to show: "
+            f"explain: {_short(options.what)!r} has no gradient to show: "
             + ("it has no variable" if not values else "it does not depend on one")
         )
     if not expression.steps or names[expression.steps[-1]] is not result:
         names["f" if "f" not in names else "result"] = result
-    page = _written(options, "expression.html", result, names, options.what)
+    page = _written(options, "expression.html", result, names, _short(options.what, 200))
     gradients = _gradients(result, {n: names[n] for n in expression.variables})
     if not options.json:
-        print(f"{options.what.strip()} = {_shown(result.tolist())}")
+        print(f"{_short(options.what.strip(), 200)} = {_shown(result.tolist())}")
         print(*(f"  gradient of {name} = {_shown(g)}" for name, g in gradients.items()), sep="\n")
     return {"expression": options.what, "value": result.tolist(), "gradients": gradients, **page}
+
+
+def _assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """Values by name. ValueError for a name that is given two."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, value = _assignment(text)
+        if name in values:
+            raise ValueError(f"explain: {_short(name)!r} is given a value twice; give each variable one")
+        values[name] = value
+    return values
+
+
+def _short(text: str, most: int = 60) -> str:
+    """Text for a message: its beginning where it is long."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _is_file(text: str) -> bool:
+    """Whether a file has this name: an expression may be longer than any name, or hold what none may."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _assignment(text: str) -> tuple[str, Any]:
     """`NAME=VALUE` as typed."""
     match = _ASSIGNMENT.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"explain: {text!r} is no NAME=VALUE, as in x=-2 or x=[1,2,3]; put the expression itself in quotes")
+        raise ValueError(
+            f"explain: {_short(text)!r} is no NAME=VALUE, as in x=-2 or x=[1,2,3]; put the expression itself in quotes"
+        )
     name, value = match[1], match[2].strip()
     try:
         number: Any = json.loads(value) if value.startswith("[") else float(value)
@@ -144,7 +173,7 @@ def _assignment(text: str) -> tuple[str, Any]:
             raise ValueError
     except (ValueError, TypeError, RecursionError, OverflowError):
         raise ValueError(
-            f"explain: the value of {name} must be a number or a list of them, as in {name}=1.5, got {value[:40]!r}"
+            f"explain: the value of {_short(name)} must be a number or a list of them, as in {_short(name)}=1.5, got {_short(value)!r}"
         ) from None
     return name, number
 
@@ -169,7 +198,9 @@ def _model(options: argparse.Namespace, is_file: bool) -> dict[str, Any]:
     from .evaluate import load_model
 
     if options.values:
-        raise ValueError(f"explain: {options.values[0]!r} goes with an expression; a model takes --image, --digit and --label")
+        raise ValueError(
+            f"explain: {_short(options.values[0])!r} goes with an expression; a model takes --image, --digit and --label"
+        )
     if options.dtype is not None:
         raise ValueError("explain: --dtype goes with an expression; a model computes in the dtype of its weights")
     if is_file and options.weights:
@@ -228,7 +259,7 @@ def _image(options: argparse.Namespace, shape: tuple[int, int, int]) -> tuple[np
         from tinygrad_cv.data.datasets import read_image
 
         pixels = read_image(Path(options.image), (height, width), "L" if channels == 1 else "RGB")
-        return (1 - pixels if options.invert else pixels), None, str(options.image)
+        return (1 - pixels if options.invert else pixels), None, Path(options.image).name
     digits = data.MNIST(train=False)
     index = options.digit or 0
     if not 0 <= index < len(digits):

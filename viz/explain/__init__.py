@@ -17,6 +17,7 @@ from tinygrad_cv import Tensor
 from tinygrad_cv.files import write_atomically
 from tinygrad_cv.graph import Graph, capture, trace, variable_names
 
+from ..undisturbed import undisturbed
 from .page import render_page
 from .page_data import page_data
 
@@ -116,7 +117,8 @@ def _graph_of(
     elif callable(target):
         _require_inputs(target, inputs)
         module = hasattr(target, "named_parameters")
-        graph = _recorded(target, inputs, names if module else known)
+        with undisturbed(target):
+            graph = _recorded(target, inputs, names if module else known)
     else:
         raise TypeError(f"explain: expected a Tensor, a Graph, a module or a function, got {type(target).__name__}")
     return graph, _note(graph)

@@ -12,6 +12,11 @@ AS_NUMBERS = 64  # elements
 WHOLE = 65_536  # elements of one array that are stored whole, as long as all arrays together stay within TOTAL
 TOTAL = 800_000  # elements: about 4 MB as base64
 BINS = 30
+PICTURES = 800_000  # bytes of all pictures together: about 1.1 MB as base64
+_PICTURE_SIZES = (  # most planes, most rows and columns of each
+    (16, 64), (16, 56), (8, 56), (6, 56), (5, 56), (4, 56), (3, 56), (3, 40), (3, 32), (3, 24), (1, 16),
+)  # fmt: skip
+_LEVELS = 254  # of a picture; 255 stands for an element that is not finite
 
 
 class ArrayTable:
@@ -37,10 +42,14 @@ class ArrayTable:
         limit = WHOLE
         while sum(min(a.size, limit) for a in self._arrays) > TOTAL and limit > 256:
             limit //= 2
-        return [_encode(a, limit) for a in self._arrays]
+        cut = [a for a in self._arrays if _wants_picture(a.shape, leading_block(a.shape, limit))]
+        sizes = next(
+            (s for s in _PICTURE_SIZES if sum(math.prod(p[0]) for p in (_planes(a.shape, *s) for a in cut)) <= PICTURES), None
+        )
+        return [_encode(a, limit, sizes) for a in self._arrays]
 
 
-def _encode(array: np.ndarray, limit: int) -> dict[str, Any]:
+def _encode(array: np.ndarray, limit: int, sizes: tuple[int, int] | None) -> dict[str, Any]:
     encoded: dict[str, Any] = {"shape": list(array.shape), "dtype": str(array.dtype)}
     if array.size <= AS_NUMBERS:
         encoded["numbers"] = [number(v) for v in array.reshape(-1)]
@@ -52,7 +61,39 @@ def _encode(array: np.ndarray, limit: int) -> dict[str, Any]:
     encoded["data"] = base64.b64encode(np.ascontiguousarray(part, np.dtype(kind).newbyteorder("<")).tobytes()).decode()
     encoded["stored"] = list(stored)
     encoded.update(_summary(array))
+    if sizes is not None and _wants_picture(array.shape, stored):
+        encoded["picture"] = _picture(array, *sizes)
     return encoded
+
+
+def _wants_picture(shape: tuple[int, ...], stored: tuple[int, ...]) -> bool:
+    """Whether the stored block cuts the planes of the last two axes, or leaves out channels that are worth looking at."""
+    if len(shape) < 2 or stored == shape:
+        return False
+    return stored[-2:] != shape[-2:] or (len(shape) > 2 and min(shape[-2:]) >= 4 and stored[-3] < min(shape[-3], 16))
+
+
+def _planes(shape: tuple[int, ...], most_planes: int, most: int) -> tuple[tuple[int, int, int], tuple[int, int]]:
+    """(planes, rows, columns) of the picture of an array, and every how many rows and columns it takes one."""
+    steps = tuple(-(-n // most) for n in shape[-2:])
+    if max(shape[-2:]) <= 4 * min(shape[-2:]):  # as wide as high, more or less: keep its proportions
+        steps = (max(steps), max(steps))
+    planes = min(shape[-3], most_planes) if len(shape) > 2 else 1
+    return (planes, -(-shape[-2] // steps[0]), -(-shape[-1] // steps[1])), (steps[0], steps[1])
+
+
+def _picture(array: np.ndarray, most_planes: int, most: int) -> dict[str, Any]:
+    """Every k-th row and column of the first planes of the first example, as levels from `low` (0) to `high` (254)."""
+    stored, steps = _planes(array.shape, most_planes, most)
+    first = array[(0,) * max(array.ndim - 3, 0)].reshape(-1, *array.shape[-2:])
+    part = first[: stored[0], :: steps[0], :: steps[1]].astype(np.float64)
+    finite = np.isfinite(part)
+    largest = float(np.abs(part[finite]).max()) if finite.any() else 0.0
+    low = -largest if (part[finite] < 0).any() else 0.0
+    share = np.where(finite, part, low) / (largest or 1.0)  # -1..1 or 0..1
+    levels = np.rint((share + 1) * (_LEVELS / 2) if low < 0 else share * _LEVELS)
+    data = np.where(finite, levels, 255).astype(np.uint8).tobytes()
+    return {"stored": list(stored), "steps": list(steps), "low": low, "high": largest, "data": base64.b64encode(data).decode()}
 
 
 def _encoding(array: np.ndarray) -> str:
@@ -95,25 +136,27 @@ def number(value: Any) -> float | int | str:
 
 
 def _summary(array: np.ndarray) -> dict[str, Any]:
-    """Statistics and histogram of the finite elements of the whole array, stored or not."""
+    """Statistics and histogram of the whole array, stored or not: of its finite elements, but for the norm, which is of all."""
     flat = array.reshape(-1).astype(np.float64)
     finite = flat[np.isfinite(flat)]
     missing = {"nan": int(np.isnan(flat).sum()), "infinite": int(np.isinf(flat).sum())}
     if not finite.size:
-        empty = {"minimum": 0.0, "maximum": 0.0, "mean": 0.0, "deviation": 0.0, "norm": 0.0, "zeros": 0}
+        empty = {"minimum": 0.0, "maximum": 0.0, "mean": 0.0, "deviation": 0.0, "norm": number(norm(flat)), "zeros": 0}
         return {"stats": {**empty, **missing}, "histogram": [0] * BINS}
     low, high = float(finite.min()), float(finite.max())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = float(finite.mean()), float(finite.std())
     statistics = {
         "minimum": low,
         "maximum": high,
-        "mean": float(finite.mean()),
-        "deviation": float(finite.std()),
-        "norm": norm(finite),
+        "mean": mean,
+        "deviation": deviation,
+        "norm": norm(flat),
         "zeros": int((finite == 0).sum()),
         **missing,
     }
     counts = _counts(finite, low, high)
-    return {"stats": {k: _rounded(v) for k, v in statistics.items()}, "histogram": counts}
+    return {"stats": {k: number(_rounded(v)) for k, v in statistics.items()}, "histogram": counts}
 
 
 def _counts(finite: np.ndarray, low: float, high: float) -> list[int]:
@@ -125,10 +168,11 @@ def _counts(finite: np.ndarray, low: float, high: float) -> list[int]:
 
 
 def norm(array: np.ndarray) -> float:
-    """The Euclidean norm of the finite elements, in double precision, safe from overflow."""
+    """The Euclidean norm in double precision, safe from overflow: NaN where an element is NaN, infinity where one is infinite."""
     flat = np.asarray(array, np.float64).reshape(-1)
-    flat = flat[np.isfinite(flat)]
-    largest = float(np.abs(flat).max()) if flat.size else 0.0
+    largest = float(np.abs(flat).max()) if flat.size else 0.0  # NaN, if there is one
+    if not math.isfinite(largest):
+        return largest
     return largest * math.sqrt(float(np.square(flat / largest).sum())) if largest > 0 else 0.0
 
 

@@ -267,8 +267,21 @@ class Play:
     def _end(self) -> dict[str, Any]:
         leaves = [n for n in self.graph if n.kind == "parameter" and n.grad is not None]
         math = _listed([self._found(n) for n in leaves]) if leaves else text("no leaf takes a gradient")
-        why = f"A small step of a leaf against its gradient makes {self.loss} smaller."
-        return self._step("end", "end", None, [], math, words=f"Done. {spoken(math)}. {why}", named=("", why))
+        why = self._meaning_of([n.grad for n in leaves if n.grad is not None])
+        return self._step("end", "end", None, [], math, words=f"Done. {spoken(math)}. {why}".strip(), named=("", why))
+
+    def _meaning_of(self, gradients: list[np.ndarray]) -> str:
+        """What the gradients of the leaves say about a step against them."""
+        results = [self.graph[output].value for output in self.graph.outputs]
+        if not gradients:
+            return ""
+        if not all(np.isfinite(g).all() for g in gradients):
+            return "A gradient is not finite (NaN or infinite): a step along it is meaningless."
+        if not any(np.any(g) for g in gradients):
+            return "Every gradient is 0: a small step of a leaf changes nothing."
+        if not all(np.isfinite(value).all() for value in results if value is not None):
+            return f"{self.loss} is not finite (NaN or infinite): no small step mends that."
+        return f"A small step of a leaf against its gradient makes {self.loss} smaller."
 
 
 def _plus(terms: list[MathTree]) -> list[MathTree]:
@@ -301,9 +314,9 @@ def _at(array: np.ndarray | None, element: list[int], shape: tuple[int, ...]) ->
 
 
 def _chosen(array: np.ndarray) -> list[int]:
-    """Where the array is largest in size, among its first elements along every axis: the element that formulas show."""
+    """The element that formulas show: the largest in size, or a NaN, among the first elements along every axis."""
     part = np.abs(array[tuple(slice(0, n) for n in leading_block(array.shape, 256))].astype(np.float64))
-    part = np.where(np.isnan(part), -1.0, part)
+    part = np.where(np.isnan(part), np.inf, part)
     return [int(i) for i in np.unravel_index(int(part.argmax()), part.shape)]
 
 

@@ -88,15 +88,17 @@ def leaves_chance(run: Recording) -> Check:
 
 
 def rate_not_too_high(run: Recording) -> Check:
-    """problem: the smoothed loss rose to more than twice the first loss. warning: it hardly falls while weights move too much.
+    """problem: the smoothed loss rose to more than twice the first loss. warning: it leaps about a level while weights move too much.
 
-    The second: the median update-to-weight ratio of the recent samples, over all weight matrices, is above 1e-2 (ten times the
-    guide of 1e-3) and the mean loss of the last third of the run is at least 95 % of that of the middle third and above a twentieth
-    of the first loss. The factors 2, 10, 95 % and 1/20 are chosen. Source: CS231n notes, neural networks 3, "ratio of
-    weights:updates": "somewhere around 1e-3 ... if higher, the learning rate is likely too high".
+    The second, after 60 steps or more: the median update-to-weight ratio of the recent samples, over all weight matrices, is above
+    2e-2 (twenty times the guide of 1e-3), and the loss has stopped falling: the mean of the last third of the run is at least 95 % of
+    that of the middle third, above a twentieth of the first loss, and below it by less than three standard errors. Those come from
+    the loss's own noise, the deviation s of the differences between neighbouring steps: with n steps in a third, s / sqrt(n). So a
+    loss that falls steadily, however slowly, is none. The factors 2, 20, 95 %, 1/20 and 3 and the 60 steps are chosen. Source: CS231n
+    notes, neural networks 3, "ratio of weights:updates": "somewhere around 1e-3 ... if higher, the learning rate is likely too high".
     """
     rule = "learning rate too high"
-    threshold = "smoothed loss at most twice the first; update-to-weight ratio at most 1e-2 where the loss hardly falls"
+    threshold = "smoothed loss at most twice the first; update-to-weight ratio at most 2e-2 where the loss has stopped falling"
     if run.steps < 10:
         return Check(rule, "unknown", f"{run.steps} steps are too few to tell; 10 are needed", threshold=threshold)
     smooth = run.smooth_loss(_window(run))
@@ -106,8 +108,8 @@ def rate_not_too_high(run: Recording) -> Check:
     ratio = median(list(ratios.values()))
     evidence = [("learning rate", number(run.rate[worst]))]
     advice = "Lower the learning rate three- to tenfold."
-    if first > 0 and (smooth[worst] > 2 * first or not math.isfinite(run.loss[-1])):
-        peak = number(float(smooth[worst])) if smooth[worst] > first else "not a number"
+    if first > 0 and smooth[worst] > 2 * first:
+        peak = number(float(smooth[worst]))
         evidence += [("first loss", number(first)), ("highest smoothed loss", f"{peak} at step {worst + 1}")]
         before = [
             s["parameters"].get(name, {}).get("ratio", 0.0) for s in run.samples for name in ratios if s["step"] <= worst + 1
@@ -121,10 +123,13 @@ def rate_not_too_high(run: Recording) -> Check:
     evidence.append(("median update-to-weight ratio", number(ratio)))
     middle, last = float(np.mean(run.loss[third : 2 * third])), float(np.mean(run.loss[-third:]))
     evidence.append(("mean loss, middle and last third", f"{number(middle)}, {number(last)}"))
-    if ratio > 1e-2 and last > 0.95 * middle and last > 0.05 * first and run.steps >= 30:
-        high = tuple(name for name, value in ratios.items() if value > 1e-2)
+    error = float(np.std(np.diff(run.loss[third:]))) / math.sqrt(third)
+    stopped = last > 0.95 * middle and last > 0.05 * first and middle - last < 3 * error
+    if ratio > 2e-2 and stopped and run.steps >= 60:
+        evidence.append(("standard error of their difference", number(error)))
+        high = tuple(name for name, value in ratios.items() if value > 2e-2)
         return Check(
-            rule, "warning", f"weights change by {percent(ratio)} a step (the guide is 0.1 %) and the loss hardly falls any more",
+            rule, "warning", f"weights change by {percent(ratio)} a step (the guide is 0.1 %) and the loss falls no further",
             tuple(evidence), high, span(run), advice, threshold, NOTES,
         )  # fmt: skip
     return Check(rule, "ok", "the loss does not blow up", tuple(evidence), (), span(run), "", threshold, NOTES)

@@ -49,7 +49,7 @@ class TrainingMonitor(train.Callback):
     ends its recording); weights and gradients are recorded all the same. report: file written after every epoch and at the end, by its
     ending .html, .png, .svg, .pdf or .json. live: show the run in the terminal.
 
-    ValueError for every < 1, limit < 10, classes < 2 or another ending.
+    TypeError for a model, an optimizer or numbers that are none. ValueError for every < 1, limit < 10, classes < 2 or another ending.
 
     Source: CS231n notes, neural networks 3 ("babysitting the learning process"), https://cs231n.github.io/neural-networks-3/.
     """
@@ -69,6 +69,13 @@ class TrainingMonitor(train.Callback):
         live: bool = False,
         title: str = "",
     ) -> None:
+        if model is not None and not hasattr(model, "named_parameters"):
+            raise TypeError(f"TrainingMonitor: model must be an nn.Module, got {type(model).__name__}")
+        if optimizer is not None and not hasattr(optimizer, "param_groups"):
+            raise TypeError(f"TrainingMonitor: optimizer must be an optimizer of tg.optim, got {type(optimizer).__name__}")
+        for name, value in (("every", every), ("limit", limit), ("classes", 2 if classes is None else classes)):
+            if not isinstance(value, (int, np.integer)):
+                raise TypeError(f"TrainingMonitor: {name} must be a whole number, got {type(value).__name__}")
         if every < 1:
             raise ValueError(f"TrainingMonitor: every must be at least 1 step, got {every}")
         if limit < 10:
@@ -97,14 +104,16 @@ class TrainingMonitor(train.Callback):
     def step(self, loss: Any, accuracy: float = math.nan) -> None:
         """Tells of one step that is done: its loss (a number or a Tensor of one element) and, where known, the batch's accuracy.
 
-        RuntimeError without a model, or if a sampled step has no gradients any more.
+        TypeError for what is no number, before anything is recorded. RuntimeError without a model, or if a sampled step has no
+        gradients any more.
         """
         if self._probe is None:
             raise RuntimeError("TrainingMonitor.step: there is no model; give it to TrainingMonitor(model, optimizer)")
+        loss, accuracy = _as_number("loss", loss), _as_number("accuracy", accuracy)
         entered = time.perf_counter()
         recording = self.recording
-        recording.loss.append(float(loss.item() if hasattr(loss, "item") else loss))
-        recording.accuracy.append(float(accuracy))
+        recording.loss.append(loss)
+        recording.accuracy.append(accuracy)
         recording.rate.append(self._rate())
         if recording.steps >= self._next and self._probe.attached:
             self._sample()
@@ -290,6 +299,18 @@ def _loss_at_chance(criterion: Any, layers: dict[str, dict[str, Any]]) -> float 
         return None
     shape = list(layers.values())[-1]["shape"]
     return math.log(shape[0]) if len(shape) == 1 and shape[0] > 1 else None
+
+
+def _as_number(name: str, value: Any) -> float:
+    """A number, or the one element of a Tensor or array, as float."""
+    if hasattr(value, "item") and getattr(value, "size", 1) != 1 and not hasattr(value, "numel"):
+        raise TypeError(f"TrainingMonitor.step: {name} must be one number, got an array of shape {value.shape}")
+    if hasattr(value, "numel") and value.numel() != 1:
+        raise TypeError(f"TrainingMonitor.step: {name} must be one number, got a Tensor of shape {tuple(value.shape)}")
+    plain = value.item() if hasattr(value, "item") else value
+    if not isinstance(plain, (int, float)):
+        raise TypeError(f"TrainingMonitor.step: {name} must be a number or a Tensor of one element, got {type(value).__name__}")
+    return float(plain)
 
 
 def _check_ending(caller: str, path: str | Path) -> str:

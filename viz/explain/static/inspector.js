@@ -2,6 +2,7 @@
   const { create } = explain;
   const MOST_CHANNELS = 64;
   const MODES = { table: "Numbers", heatmap: "Heat map", histogram: "Histogram", channels: "Channels" };
+  const ENDINGS = { 2: "nd", 3: "rd" };
   const AXES = { 1: ["i"], 2: ["row", "column"], 3: ["c", "y", "x"], 4: ["n", "c", "y", "x"] };
 
   /** The numbers of one value and of its gradient. */
@@ -107,6 +108,11 @@
         body.append(create("p", { text: "Answer the quiz first." }));
         return;
       }
+      if (tensor.size === 0) {
+        const shape = `empty: ${tensor.dtype}, shape (${tensor.shape.join(", ")}) has no elements`;
+        body.append(create("p", { class: "facts", id: "inspector-empty", text: shape }));
+        return;
+      }
       const modes = this.#modesOf(tensor);
       if (!modes.length) {
         body.append(
@@ -151,15 +157,19 @@
     #facts(tensor) {
       const { stats } = tensor;
       const number = explain.number;
+      const missing = stats.nan + stats.infinite;
+      const of = missing ? " (finite elements)" : "";
+      const none = missing === tensor.size && "no element is finite";
       const facts = [
         ["shape", `${explain.shape(tensor.shape)} ${tensor.dtype}`],
-        ["range", `${number(stats.minimum)} to ${number(stats.maximum)}`],
-        ["mean", `${number(stats.mean)} ± ${number(stats.deviation)}`],
+        ["range", none || `${number(stats.minimum)} to ${number(stats.maximum)}${of}`],
+        ["mean", none || `${number(stats.mean)} ± ${number(stats.deviation)}${of}`],
         ["norm", number(stats.norm)],
         ["zeros", `${Math.round((100 * stats.zeros) / tensor.size)} %`],
         ["NaN", stats.nan],
         ["infinite", stats.infinite],
         ["stored", tensor.complete ? "" : `the first ${explain.shape(tensor.stored)}; the figures are of all`],
+        ["pictures", this.#sampling(tensor)],
       ];
       const shown = facts.filter(([, text]) => text);
       return create(
@@ -169,22 +179,49 @@
       );
     }
 
+    /** How the whole picture was thinned out, in words; "" where there is none, or it is not shown. */
+    #sampling(tensor) {
+      if (!tensor.picture || !["heatmap", "channels"].includes(this.mode)) return "";
+      const [down, across] = tensor.picture.steps;
+      const every = (step, word) => (step === 1 ? `every ${word}` : `every ${step}${ENDINGS[step] ?? "th"} ${word}`);
+      const what = down === across ? every(down, "element along each side") : `${every(down, "row")}, ${every(across, "column")}`;
+      const of = tensor.shape.length > 2 && tensor.picture.planes < tensor.shape.at(-3) ? ` of the first ${tensor.picture.planes} planes` : "";
+      return `${what}${of}, rounded`;
+    }
+
+    /** The thinned-out picture where it stands for the planes at `leading`: {rows, columns, at, indices}, or null. */
+    #sampled(tensor, leading) {
+      const { picture } = tensor;
+      const plane = tensor.shape.length > 2 ? (leading[leading.length - 1] ?? 0) : 0;
+      if (!picture || plane >= picture.planes || leading.slice(0, -1).some((index) => index > 0)) return null;
+      return {
+        rows: picture.rows,
+        columns: picture.columns,
+        at: (row, column) => picture.at(plane, row, column),
+        indices: (row, column) => [...leading, row * picture.steps[0], column * picture.steps[1]],
+        about: (row, column) => picture.at(plane, row, column),
+      };
+    }
+
     /** Steppers for the axes before the last two (before the last three for channels). */
     #leadingControls(tensor) {
       const shown = this.mode === "channels" ? 3 : 2;
       const count = this.mode === "histogram" ? 0 : Math.max(0, tensor.shape.length - shown);
-      this.leading = Array.from({ length: count }, (_, axis) => Math.min(this.leading[axis] ?? 0, tensor.stored[axis] - 1));
+      const pictured = this.mode === "heatmap" && tensor.picture;
+      const extent = (axis) =>
+        pictured && axis === tensor.shape.length - 3 ? Math.max(tensor.stored[axis], pictured.planes) : tensor.stored[axis];
+      this.leading = Array.from({ length: count }, (_, axis) => Math.min(this.leading[axis] ?? 0, extent(axis) - 1));
       const names = AXES[tensor.shape.length] ?? tensor.shape.map((_, axis) => `axis ${axis}`);
       const controls = this.leading.map((index, axis) => {
         const input = create("input", {
           type: "number",
           min: 0,
-          max: tensor.stored[axis] - 1,
+          max: extent(axis) - 1,
           value: index,
-          "aria-label": `index ${names[axis]}, 0 to ${tensor.stored[axis] - 1}`,
+          "aria-label": `index ${names[axis]}, 0 to ${extent(axis) - 1}`,
         });
         input.addEventListener("change", () => {
-          this.leading[axis] = Math.max(0, Math.min(tensor.stored[axis] - 1, Math.round(Number(input.value)) || 0));
+          this.leading[axis] = Math.max(0, Math.min(extent(axis) - 1, Math.round(Number(input.value)) || 0));
           this.#build();
         });
         return tensor.shape[axis] > 1 ? create("label", { class: "compact", text: `${names[axis]} ` }, input) : null;
@@ -195,7 +232,7 @@
     #content(tensor) {
       if (this.mode === "histogram") return this.#histogram(tensor);
       if (this.mode === "channels") return this.#channels(tensor);
-      const grid = this.#grid(tensor, this.leading);
+      const grid = (this.mode === "heatmap" && this.#sampled(tensor, this.leading)) || this.#grid(tensor, this.leading);
       const label = `${this.tab} ${this.subject.title}, ${grid.rows} rows, ${grid.columns} columns`;
       if (this.mode === "table") {
         const table = explain.numberTable({ ...grid, label, onFocus: (row, column) => this.#read(grid.indices(row, column)) });
@@ -213,7 +250,7 @@
     #hover(map, grid, row, column) {
       if (!this.subject) return; // closed under the pointer
       map.highlight(row === null ? [] : [{ row, column }]);
-      this.#read(row === null ? null : grid.indices(row, column));
+      this.#read(row === null ? null : grid.indices(row, column), row === null ? undefined : grid.about?.(row, column));
     }
 
     #limit(tensor) {
@@ -265,24 +302,29 @@
     #channels(tensor) {
       const rank = tensor.shape.length;
       const axis = rank - 3;
-      const count = Math.min(tensor.stored[axis], MOST_CHANNELS);
-      const [rows, columns] = tensor.stored.slice(-2);
+      const sampled = this.#sampled(tensor, [...this.leading, 0]);
+      const count = Math.min(sampled ? tensor.picture.planes : tensor.stored[axis], MOST_CHANNELS);
+      const [rows, columns] = sampled ? [sampled.rows, sampled.columns] : tensor.stored.slice(-2);
       const isPicture = this.tab === "value" && tensor.stats.minimum >= 0;
       const box = create("div", { class: "channels" });
       const cell = Math.max(2, Math.floor((count === 1 ? 280 : count <= 6 ? 130 : 84) / Math.max(rows, columns)));
       for (let channel = 0; channel < count; channel += 1) {
-        const indices = (row, column) => [...this.leading, channel, row, column];
+        const plain = (row, column) => [...this.leading, channel, row, column];
+        const grid = this.#sampled(tensor, [...this.leading, channel]) ?? {
+          indices: plain,
+          at: (row, column) => tensor.at(...plain(row, column)),
+        };
         const map = explain.heatmap({
           rows,
           columns,
           cell,
-          at: (row, column) => tensor.at(...indices(row, column)),
+          at: grid.at,
           grey: isPicture,
           low: 0,
           high: tensor.stats.maximum,
           limit: this.#limit(tensor),
           label: `channel ${channel}`,
-          onHover: (row, column) => this.#hover(map, { indices }, row, column),
+          onHover: (row, column) => this.#hover(map, grid, row, column),
         });
         box.append(create("figure", {}, map.element, create("figcaption", { text: String(channel) })));
       }
@@ -293,12 +335,14 @@
       return create("div", {}, box, isPicture ? null : this.#scale(tensor), more);
     }
 
-    #read(indices) {
+    /** Says which element is pointed at; `about` is its number in a picture, rounded, where the exact one is not stored. */
+    #read(indices, about) {
       const { tensor } = this;
       const value = indices && tensor.at(...indices);
       const [position, number] = this.readout.querySelectorAll("span");
       position.textContent = indices ? `[${indices.join(", ")}]` : "Point at an element, or walk with the arrow keys.";
-      number.textContent = indices && value !== undefined ? explain.exact(value, tensor.dtype) : "";
+      const rounded = about === undefined ? "" : Number.isNaN(about) ? "not finite" : `≈ ${explain.number(about, 3)}`;
+      number.textContent = indices && value !== undefined ? explain.exact(value, tensor.dtype) : rounded;
       this.state.select(indices ? { tensor, indices } : null);
     }
   }

@@ -96,7 +96,7 @@
     if (Boolean(before) !== Boolean(asked)) inspector.refresh();
     host.show(pinned ?? nodeOfStep(visible));
     if (viewport.following && visible.box) viewport.reveal(diagram.area(visible.box));
-    const words = explain.stepWords(model, visible, Boolean(asked));
+    const words = explain.stepWords(model, visible, asked ? quiz.asking(asked) : "");
     explain.announce(
       quiz.last && quiz.last.raw === player.raw && quiz.answered.has(player.raw) ? `${quiz.last.text} ${words}` : words,
     );

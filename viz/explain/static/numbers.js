@@ -64,6 +64,7 @@
 
   /** Black (low) to white (high), for pictures. */
   explain.greyChannels = (value, low, high) => {
+    if (!Number.isFinite(value)) return explain.colourChannels(value, 1); // neither black nor white
     const level = high > low ? Math.round((255 * (Math.min(Math.max(value, low), high) - low)) / (high - low)) : 128;
     return [level, level, level];
   };

@@ -55,7 +55,7 @@
     if (steps.length > MOST_PARTS) parts.append(explain.create("li", { text: `and ${steps.length - MOST_PARTS} more` }));
   };
 
-  /** The step in words, for the live region. */
+  /** The step in words, for the live region. `asked`: what a quiz asks for, such as "dL/da", or "". */
   explain.stepWords = (model, visible, asked) => {
     const steps = visible.raw.map((raw) => model.data.steps[raw]);
     const step = steps[steps.length - 1];
@@ -63,7 +63,7 @@
       const cluster = model.clusters.get(visible.box);
       return `${PASSES[step.pass]}, layer ${cluster.label}, ${cluster.summary}.`;
     }
-    if (asked) return `${PASSES[step.pass]}. What is the gradient? Type it.`;
+    if (asked) return `${PASSES[step.pass]}. What is ${asked}? Type it.`;
     const pattern = step.pattern ? ` ${step.pattern}.` : "";
     const phase = step.pass === "start" || step.pass === "end" ? "" : `${PASSES[step.pass]}. `;
     return `${phase}${step.text.replace(/\.$/, "")}.${pattern}`;

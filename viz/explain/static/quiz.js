@@ -40,6 +40,17 @@
       return answer === undefined || !Number.isFinite(answer) ? null : { raw, step, tensor, answer };
     }
 
+    /** What is asked for, in letters: "dL/da", "dL/da [0, 1]" for one element of several. */
+    asking({ step, tensor }) {
+      const edge = step.kind === "edge" && this.model.edges.get(step.edges[0]);
+      const node = this.model.nodes.get(edge ? edge.source : step.node);
+      const name = node.subscript ? `${node.symbol}_${node.subscript}` : node.symbol;
+      const target = this.model.nodes.get(step.node);
+      const shared = edge && this.model.sharedNodes.has(node.id);
+      const through = shared ? ` through ${target.symbol}${target.subscript ? `_${target.subscript}` : ""}` : "";
+      return `d${this.model.data.loss}/d${name}${through}${tensor.size > 1 ? ` [${step.element.join(", ")}]` : ""}`;
+    }
+
     /** Shows the question in the panel, or hides the form. */
     show(question) {
       const form = explain.byId("quiz");
@@ -64,6 +75,7 @@
       explain.byId("quiz-feedback").className = "";
       const input = explain.byId("quiz-input");
       input.value = "";
+      input.setAttribute("aria-label", this.asking(question));
       input.removeAttribute("aria-invalid");
       if (!explain.isTouch?.()) input.focus({ preventScroll: true });
     }

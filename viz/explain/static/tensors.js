@@ -12,10 +12,22 @@
     return new Kind(bytes.buffer);
   };
 
+  const pictureOf = ({ stored, steps, low, high, data }) => {
+    const levels = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    const [planes, rows, columns] = stored;
+    const at = (plane, row, column) => {
+      const level = levels[(plane * rows + row) * columns + column];
+      if (level === 255) return NaN;
+      return low < 0 ? high * (level / 127 - 1) : high * (level / 254);
+    };
+    return { planes, rows, columns, steps, at };
+  };
+
   const product = (numbers) => numbers.reduce((a, b) => a * b, 1);
 
+  /** Of the finite elements, but for the norm: it is NaN where an element is, else infinite where an element is. */
   const summary = (data) => {
-    let [minimum, maximum, total, squares, zeros, nan, infinite, count] = [Infinity, -Infinity, 0, 0, 0, 0, 0, 0];
+    let [minimum, maximum, total, zeros, nan, infinite, count] = [Infinity, -Infinity, 0, 0, 0, 0, 0];
     for (const value of data) {
       if (Number.isNaN(value)) nan += 1;
       else if (!Number.isFinite(value)) infinite += 1;
@@ -23,15 +35,16 @@
         minimum = Math.min(minimum, value);
         maximum = Math.max(maximum, value);
         total += value;
-        squares += value * value;
         zeros += value === 0;
         count += 1;
       }
     }
-    if (!count) return { minimum: 0, maximum: 0, mean: 0, deviation: 0, norm: 0, zeros: 0, nan, infinite };
+    const norm = Math.hypot(...data.filter((value) => !Number.isNaN(value))); // as many as are stored as numbers: few
+    const finite = { norm: nan ? NaN : norm, zeros, nan, infinite };
+    if (!count) return { minimum: 0, maximum: 0, mean: 0, deviation: 0, ...finite };
     const mean = total / count;
-    const deviation = Math.sqrt(Math.max(squares / count - mean * mean, 0));
-    return { minimum, maximum, mean, deviation, norm: Math.sqrt(squares), zeros, nan, infinite };
+    const deviation = Math.hypot(...data.filter(Number.isFinite).map((value) => value - mean)) / Math.sqrt(count);
+    return { minimum, maximum, mean, deviation, ...finite };
   };
 
   /** An array of the page. `data` holds the stored block, row by row; it is the whole array where `complete`. */
@@ -39,6 +52,8 @@
     #data = null;
 
     #stats = null;
+
+    #picture = null;
 
     constructor(id, entry) {
       this.id = id;
@@ -56,7 +71,8 @@
     }
 
     get stats() {
-      this.#stats ??= this.entry.stats ?? summary(this.data);
+      const { stats } = this.entry; // NaN and infinity are words in JSON
+      this.#stats ??= stats ? Object.fromEntries(Object.entries(stats).map(([k, v]) => [k, Number(v)])) : summary(this.data);
       return this.#stats;
     }
 
@@ -79,6 +95,15 @@
     /** The number itself where there is only one. */
     get single() {
       return this.size === 1 ? this.data[0] : undefined;
+    }
+
+    /**
+     * The whole picture of a tensor of which only a corner is stored: every steps[0]-th row and steps[1]-th column of the first planes
+     * of the first example, rounded to 254 levels. {planes, rows, columns, steps, at(plane, row, column)}, or null.
+     */
+    get picture() {
+      this.#picture ??= this.entry.picture ? pictureOf(this.entry.picture) : null;
+      return this.#picture;
     }
 
     /** A few words: the number, two or three numbers, or the norm. */

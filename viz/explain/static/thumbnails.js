@@ -8,7 +8,8 @@
   const planes = (tensor) => {
     const rank = tensor?.shape.length ?? 0;
     if (rank < 3 || rank > 4) return null;
-    const [channels, rows, columns] = tensor.stored.slice(-3);
+    const { picture } = tensor;
+    const [channels, rows, columns] = picture ? [picture.planes, picture.rows, picture.columns] : tensor.stored.slice(-3);
     if (Math.min(rows, columns) < 4 || Math.max(rows, columns) > 3 * Math.min(rows, columns)) return null;
     return { channels: Math.min(channels, MOST_CHANNELS), rows, columns };
   };
@@ -33,10 +34,11 @@
     const { minimum, maximum } = tensor.stats;
     const limit = Math.max(Math.abs(minimum), Math.abs(maximum));
     const before = tensor.shape.length === 4 ? [0] : [];
+    const at = tensor.picture?.at ?? ((...indices) => tensor.at(...before, ...indices));
     for (let channel = 0; channel < channels; channel += 1) {
       for (let y = 0; y < height; y += 1) {
         for (let x = 0; x < width; x += 1) {
-          const value = tensor.at(...before, channel, y * step, x * step);
+          const value = at(channel, y * step, x * step);
           const colour = minimum >= 0 ? explain.greyChannels(value, 0, maximum) : explain.colourChannels(value, limit);
           const i = 4 * (y * canvas.width + channel * (width + gap) + x);
           [image.data[i], image.data[i + 1], image.data[i + 2], image.data[i + 3]] = [...colour, 255];

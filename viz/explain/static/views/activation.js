@@ -34,10 +34,19 @@
   };
   const FLAT = { sigmoid: 0.01, tanh: 0.01 };
 
+  /** Whether an element has a place on the chart; y is undefined while it is not known. */
+  const onChart = (x, y) => Number.isFinite(x) && (y === undefined || Number.isFinite(y));
+
+  /** How many elements are missing from the chart, in words. */
+  function missing(x, y) {
+    const count = x.filter((value, i) => !onChart(value, y[i])).length;
+    return count ? parts.say(`${count} ${count === 1 ? "element is" : "elements are"} off the chart (not finite).`) : null;
+  }
+
   /** The curve with up to 400 elements on it, and the tangent at the chosen one. */
   function plot({ name, curve, x, y, chosen, slope }) {
     const [width, height, margin] = [280, 150, 6];
-    const reach = x.reduce((a, v) => Math.max(a, Math.abs(v)), name === "exp" ? 1 : 3) * 1.08;
+    const reach = x.filter(Number.isFinite).reduce((a, v) => Math.max(a, Math.abs(v)), name === "exp" ? 1 : 3) * 1.08;
     const from = ["log", "sqrt"].includes(name) ? 0.001 : -reach;
     const points = [];
     for (let i = 0; i <= 200; i += 1) {
@@ -64,8 +73,9 @@
     drawing.append(svg("path", { d: path, class: "view-curve" }));
     const every = Math.ceil(x.length / 400);
     for (let i = 0; i < x.length; i += every) {
-      if (y[i] !== undefined) drawing.append(svg("circle", { cx: px(x[i]), cy: py(y[i]), r: x.length > 60 ? 1.8 : 3, class: "view-point" }));
+      if (onChart(x[i], y[i]) && y[i] !== undefined) drawing.append(svg("circle", { cx: px(x[i]), cy: py(y[i]), r: x.length > 60 ? 1.8 : 3, class: "view-point" }));
     }
+    if (!onChart(x[chosen], y[chosen])) return drawing;
     const [cx, cy] = [px(x[chosen]), y[chosen] === undefined ? py(0) : py(y[chosen])];
     if (slope !== null && Number.isFinite(slope) && y[chosen] !== undefined) {
       const run = reach * 0.3;
@@ -147,7 +157,7 @@
         again();
       },
     });
-    return [planes, parts.row(...shown.map((m) => m.figure)), several ? steps.element : null, holder, remark(node, x, backward, upstream, gradient)];
+    return [planes, parts.row(...shown.map((m) => m.figure)), several ? steps.element : null, holder, missing(x, y), remark(node, x, backward, upstream, gradient)];
   }
 
   /** What a lecturer would point at: cut off elements, flat slopes. */

@@ -29,21 +29,25 @@
     const span = high - low || 1;
     const x = (v) => ((v - low) / span) * width;
     const counts = new Array(bins).fill(0);
-    for (const v of values) counts[Math.min(bins - 1, Math.max(0, Math.floor(((v - low) / span) * bins)))] += 1;
+    const finite = values.filter(Number.isFinite);
+    for (const v of finite) counts[Math.min(bins - 1, Math.max(0, Math.floor(((v - low) / span) * bins)))] += 1;
     const most = Math.max(...counts, 1);
     const { mean, deviation } = moments(values);
-    const words = `${caption}: mean ${explain.number(mean, 3)}, deviation ${explain.number(deviation, 3)}`;
+    const missing = values.length - finite.length;
+    const off = missing ? `; ${missing} ${missing === 1 ? "element is" : "elements are"} off the chart (not finite)` : "";
+    const words = `${caption}: mean ${explain.number(mean, 3)}, deviation ${explain.number(deviation, 3)}${off}`;
     const drawing = svg("svg", { viewBox: `0 0 ${width} ${height + 14}`, class: `view-histogram is-${kind}`, role: "img", "aria-label": words });
     const [from, to] = [Math.max(0, x(mean - deviation)), Math.min(width, x(mean + deviation))];
-    drawing.append(svg("rect", { x: from, y: 0, width: Math.max(to - from, 1), height, class: "view-band" }));
+    const centred = Number.isFinite(mean) && Number.isFinite(deviation);
+    if (centred) drawing.append(svg("rect", { x: from, y: 0, width: Math.max(to - from, 1), height, class: "view-band" }));
     counts.forEach((count, i) => {
       const h = (count / most) * (height - 6);
       drawing.append(svg("rect", { x: (i * width) / bins + 0.5, y: height - h, width: width / bins - 1, height: h, class: "view-column" }));
     });
-    drawing.append(svg("line", { x1: x(mean), x2: x(mean), y1: 0, y2: height, class: "view-mean" }));
+    if (centred) drawing.append(svg("line", { x1: x(mean), x2: x(mean), y1: 0, y2: height, class: "view-mean" }));
     if (low < 0 && high > 0) drawing.append(svg("line", { x1: x(0), x2: x(0), y1: height - 3, y2: height + 3, class: "view-axis" }));
     drawing.append(svg("line", { x1: 0, x2: width, y1: height, y2: height, class: "view-axis" }));
-    if (at !== null) drawing.append(svg("circle", { cx: x(at), cy: height, r: 4, class: "view-dot" }));
+    if (at !== null && Number.isFinite(at)) drawing.append(svg("circle", { cx: x(at), cy: height, r: 4, class: "view-dot" }));
     const label = (place, anchor, text) => {
       const made = svg("text", { x: place, y: height + 12, "text-anchor": anchor, class: "view-tick" });
       made.textContent = text;
@@ -54,7 +58,7 @@
   }
 
   const bounds = (...lists) => {
-    const all = lists.flat();
+    const all = lists.flat().filter(Number.isFinite);
     return { low: all.reduce((a, b) => Math.min(a, b), 0), high: all.reduce((a, b) => Math.max(a, b), 0) };
   };
 
