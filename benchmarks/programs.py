@@ -64,7 +64,7 @@ def try_program(seed: int, most: int, loops: bool, torch: bool) -> dict[str, Any
         program = draw_program(NumpyDraw(seed), shared_operators() if torch and seed % 2 else None, most)
     except Exception as error:
         return {**row, "failed": {"drawing": f"raised {type(error).__name__}: {error}"}, "operators": []}
-    backends = [b for b in BACKENDS if (torch or b != "torch") and (loops or b != "compiled float32")]
+    backends = [b for b in BACKENDS if torch or b != "torch"]
     found = compare(program, backends, plan_kernels=loops)
     row.update(operators=program.operators(), calls=len(program.steps), inplace=sum(s.inplace for s in program.steps))
     row.update(order=found.order, compared=found.compared, refused=found.refused, failed=found.failed)

@@ -205,10 +205,11 @@ def test_a_difference_above_rounding_is_reported_and_rounding_is_not() -> None:
             [np.array([0.3, 0.7, 1.1, 2.0])],
         ),
         ((Step("sin", (Ref(0),)), Step("argmax", (Ref(1),))), [np.array([1.0, 1.0])]),
+        ((Step("expand", (Ref(0), (3,))), Step("topk", (Ref(1), 1), {}, 2)), [np.array(0.5)]),
         ((Step("mul", (Ref(0), 1e12)), Step("sin", (Ref(1),))), [np.array([1.0])]),
         ((Step("reciprocal", (Ref(0),)),), [np.array([0.0])]),
     ],
-    ids=["sign of cancellation", "tie", "large amplification", "infinite"],
+    ids=["sign of cancellation", "tie", "tie of one value", "large amplification", "infinite"],
 )
 def test_programs_without_a_definite_answer_are_refused(steps: tuple[Step, ...], arrays: list[np.ndarray]) -> None:
     found = compare(Program(tuple(arrays), (True,), steps), ["eager"])

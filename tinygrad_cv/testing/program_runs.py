@@ -262,13 +262,14 @@ class Runner:
             return np.where(array == 0, 0.0, shift)
 
         def change(step: Step, values: list[Any], results: list[Any]) -> list[Any]:
-            if step.inplace or registry.get(step.operator).view:
+            if step.inplace:
                 return results
             sizes = [np.abs(values[i]._data).max() for i in step.references() if _is_float(values[i]) and values[i].numel()]
             out = []
             for r in results:
-                new = _is_float(r) and r.numel() and r._base is None and not any(r is v for v in values)
-                if new:
+                # Views stay views, for later writes to go through; but an expanded one, which nothing may write to, holds ties.
+                own = _is_float(r) and r.numel() and (r._base is None or 0 in r._data.strides)
+                if own and not any(r is v for v in values):
                     scale = max([*sizes, np.abs(r._data).max()])
                     r = r + wrap(moved(r._data, float(scale)).astype(r._data.dtype))
                 out.append(r)
