@@ -16,6 +16,7 @@ from ..domain import Call
 from ..kernels import threads
 from ..laws import Batched
 from ..registry import Operator
+from .law_checks import holds_for
 from .samples import Sample, contiguous, results, tensors_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def enlarged(sample: Sample) -> Sample | None:
     if operator.elementwise:
         bigger = [np.resize(a, (256, PARALLEL // 256 + 3)) for a in sample.arrays]
     else:
-        law = next((law for law in operator.laws if isinstance(law, Batched)), None)
+        law = next((law for law in operator.laws if isinstance(law, Batched) and holds_for(law, sample)), None)
         cut = [] if law is None else [i for i, owner in enumerate(sample.owners) if owner in law.parameters]
         if law is None or not cut or sample.arrays[cut[0]].ndim <= law.core:
             return None

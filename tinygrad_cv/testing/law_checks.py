@@ -100,6 +100,11 @@ def check_laws(sample: Sample, result: OpResult) -> None:
         check_law(law, sample, result)
 
 
+def holds_for(law: Law, sample: Sample) -> bool:
+    """Whether the law says that it holds for this call."""
+    return law.when is None or bool(SampleTrial(sample, law).ask(law.when))
+
+
 def check_law(law: Law, sample: Sample, result: OpResult) -> None:
     """One law on one call. AssertionError with the law, its formula and the first element that differs."""
     trial = SampleTrial(sample, law)
@@ -120,4 +125,4 @@ def key(law: Law) -> str:
     return f"law {law!r}"
 
 
-__all__ = ["SampleTrial", "check_law", "check_laws", "key"]
+__all__ = ["SampleTrial", "check_law", "check_laws", "holds_for", "key"]
