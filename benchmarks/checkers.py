@@ -28,6 +28,7 @@ from tinygrad_cv import registry
 from tinygrad_cv.autograd.differences import random_upstreams
 from tinygrad_cv.domain import NumpyDraw
 from tinygrad_cv.testing import check_op
+from tinygrad_cv.testing.deliver import write_between
 from tinygrad_cv.testing.mutants import Mutant, mutants_of
 from tinygrad_cv.testing.mutation import try_mutant
 from tinygrad_cv.testing.samples import Sample
@@ -256,8 +257,7 @@ def main() -> None:
     table = compare(given.names)
     print(table)
     if given.write:
-        before, _, rest = PAGE.read_text().partition(MARKS[0])
-        PAGE.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+        write_between(PAGE, MARKS, table)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ pytest --hypothesis-profile=thorough     two hundred, new ones every time (also 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
 import tinygrad_cv as tg
+from tinygrad_cv import registry
+from tinygrad_cv.extend import op
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("quick", max_examples=12, derandomize=True, **_COMMON)
@@ -57,3 +60,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"operators walked: {totals['operators']}, Hypothesis examples run: {totals['examples']}, "
             f"single comparisons: {totals['comparisons']}"
         )
+
+
+@pytest.fixture
+def declared() -> Iterator[Callable[..., Any]]:
+    """`@declared(name, ...)` is `@op(name, ...)` for as long as the test runs."""
+    names: list[str] = []
+
+    def declare(name: str, **options: Any) -> Any:
+        names.append(name)
+        return op(name, **options)
+
+    yield declare
+    for name in {*names} & {o.name for o in registry.operators(plugins=False)}:  # a refused declaration left none
+        registry.unregister(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,12 @@ from tinygrad_cv.extend import (
     Involution,
     Law,
     Linear,
-    Op,
     PermutationEquivariant,
     Real,
     Symmetric,
     TranslationEquivariant,
     call,
     elementwise,
-    op,
-    unregister,
 )
 from tinygrad_cv.testing import OpCheckError, OpResult, Sample, check_op
 from tinygrad_cv.testing.law_checks import check_law, check_laws, key
@@ -87,20 +83,6 @@ def test_a_wrong_law_fails_with_its_formula(name: str, law: Law) -> None:
     with pytest.raises(AssertionError) as error:
         all_hold()
     assert str(error.value).startswith(f"the law {law!r} does not hold, {law.formula}: ")
-
-
-@pytest.fixture
-def declared() -> Any:
-    """Registers an operator and takes it away again."""
-    names: list[str] = []
-
-    def declare(name: str, **options: Any) -> Callable[[type[Op]], Any]:
-        names.append(name)
-        return op(name, **options)
-
-    yield declare
-    for name in {*names} & {o.name for o in registry.operators()}:
-        unregister(name)
 
 
 def _scaled(declared: Any, *laws: Law, factor: float = 3.0) -> Any:

@@ -36,20 +36,19 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ..domain import NumpyDraw
-from ..files import write_atomically
 from ..registry import get
+from .deliver import add_options, deliver
 from .kernel_mistakes import changes
 from .mutants import with_node
-from .mutation import Uncounted, write_between
+from .mutation import Uncounted
 from .samples import Sample
 
 _CONVOLUTIONS = ("conv2d", "conv_input_grad")
@@ -367,22 +366,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("families", nargs="*", help=f"of {', '.join(FAMILIES)} (default: all)")
     parser.add_argument("--sites", type=int, default=SITES, help=f"mutants of each kind in a family (default {SITES})")
     parser.add_argument("--processes", type=int, default=None, help="default: one for each processor")
-    parser.add_argument("--json", type=Path, default=None, help="write every outcome to this file too")
-    parser.add_argument(
-        "--write", type=Path, default=None, metavar="FILE", help=f"put the report between {MARKS[0]} and {MARKS[1]} of FILE"
-    )
+    add_options(parser, MARKS)
     given = parser.parse_args(arguments)
     start = time.perf_counter()
     try:
         outcomes = mutate_kernels(given.families or None, given.sites, given.processes)
     except KeyError as error:
         parser.error(str(error.args[0]))
-    if given.json is not None:
-        write_atomically(given.json, json.dumps([asdict(o) for o in outcomes], indent=1).encode())
-    print(report(outcomes))
-    if given.write is not None:
-        write_between(given.write, MARKS, report(outcomes))
-    print(f"\n{time.perf_counter() - start:.0f} s")
+    deliver(given, outcomes, report(outcomes), MARKS, start)
     return int(any(o.status in ("survived", "not reached") for o in outcomes))
 
 

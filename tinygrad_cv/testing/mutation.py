@@ -19,7 +19,6 @@ crashed     the process died: a kernel was given what it does not bear
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -30,9 +29,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,10 +40,10 @@ from .._tensor import Tensor
 from ..autograd.differences import random_upstreams
 from ..autograd.numerical import GradcheckError
 from ..domain import NumpyDraw
-from ..files import write_atomically
 from ..registry import Operator
 from . import check_op
 from .checks import check_edge_shapes, check_empty, check_gradient, check_inplace, check_kinks, check_layouts, gradients
+from .deliver import add_options, deliver
 from .mutants import Mutant, mutants_of
 from .samples import Sample
 from .special import SPECIAL
@@ -275,16 +273,6 @@ def report(outcomes: Sequence[Outcome]) -> str:
 MARKS = ("<!-- mutation: begin -->", "<!-- mutation: end -->")
 
 
-def write_between(path: Path, marks: tuple[str, str], text: str) -> None:
-    """Puts `text` between two marks of a file. ValueError where the file has them not once each, in order."""
-    page = path.read_text(encoding="utf-8")
-    before, found, rest = page.partition(marks[0])
-    _, also, after = rest.partition(marks[1])
-    if not found or not also:
-        raise ValueError(f"{path}: expected the lines {marks[0]} and {marks[1]}")
-    write_atomically(path, f"{before}{marks[0]}\n\n{text}\n\n{marks[1]}{after}".encode())
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit status is 1 if a mutant survived."""
     parser = argparse.ArgumentParser(
@@ -293,22 +281,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="operators to mutate (default: all that have a backward rule)")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds to draw the calls from (default 1)")
     parser.add_argument("--processes", type=int, default=None, help="default: one for each processor")
-    parser.add_argument("--json", type=Path, default=None, help="write every outcome to this file too")
-    parser.add_argument(
-        "--write", type=Path, default=None, metavar="FILE", help=f"put the report between {MARKS[0]} and {MARKS[1]} of FILE"
-    )
+    add_options(parser, MARKS)
     given = parser.parse_args(arguments)
     start = time.perf_counter()
     try:
         outcomes = mutate(given.names or None, seeds=range(given.seeds), processes=given.processes)
     except KeyError as error:
         parser.error(str(error.args[0]))
-    if given.json is not None:
-        write_atomically(given.json, json.dumps([asdict(o) for o in outcomes], indent=1).encode())
-    print(report(outcomes))
-    if given.write is not None:
-        write_between(given.write, MARKS, report(outcomes))
-    print(f"\n{time.perf_counter() - start:.0f} s")
+    deliver(given, outcomes, report(outcomes), MARKS, start)
     return int(any(o.status in ("survived", "crashed") for o in outcomes))
 
 
